@@ -1,0 +1,128 @@
+"""From a composed configuration to objects: the only caller of `hydra.utils.instantiate`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from hydra.utils import instantiate
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from segmenter_pl.optim import parameter_groups
+from segmenter_pl.task import SegmentationTask
+
+if TYPE_CHECKING:
+    from segmenter_pl.data.datamodule import SegmentationDataModule
+
+# Facts that the dataset's YAML owns for others: validation, trainer, schedule, run directory.
+RECIPE_KEYS = ("name", "window", "stride", "max_steps", "val_every", "sgd_lr")
+
+
+def build_datamodule(config: DictConfig) -> SegmentationDataModule:
+    """The dataset of `config.dataset`; its class names and K are known at once, its files are read by `setup`."""
+    settings = OmegaConf.masked_copy(config.dataset, [key for key in config.dataset if key not in RECIPE_KEYS])
+    settings._set_parent(config)
+    return instantiate(settings, _convert_="all")
+
+
+def build_model(config: DictConfig, num_classes: int) -> Any:
+    """Encoder, decoder for K = `num_classes`, and the model that joins them."""
+    encoder = instantiate(config.backbone, _convert_="all")
+    decoder = instantiate(config.decoder, width=encoder.width, num_classes=num_classes, _convert_="all")
+    model = instantiate(config.model, encoder=encoder, decoder=decoder, _convert_="all")
+    if config.compile:
+        for part in model.children():
+            part.compile()  # in place: the names in checkpoints stay as they are
+    return model
+
+
+def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModule) -> SegmentationTask:
+    """The LightningModule: model, loss, optimizer, schedule and validation view."""
+
+    def optimizer(model: nn.Module) -> Optimizer:
+        groups = parameter_groups(
+            model,
+            lr=config.optimizer.lr,
+            weight_decay=config.optimizer.weight_decay,
+            decoder_lr_scale=config.decoder_lr_scale,
+        )
+        return instantiate(config.optimizer, params=groups, _convert_="all")
+
+    def schedule(optimizer: Optimizer, total_steps: int) -> LRScheduler:
+        return instantiate(config.schedule, optimizer, total_steps, _partial_=False, _convert_="all")
+
+    classes = datamodule.classes
+    return SegmentationTask(
+        model,
+        optimizer=optimizer,
+        schedule=schedule,
+        class_names=classes.names,
+        ignore_index=classes.ignore_index,
+        window=config.dataset.window,
+        stride=config.dataset.stride,
+        short_side=config.dataset.short_side,
+        class_weights=config.loss.class_weights,
+        label_smoothing=config.loss.label_smoothing,
+        seed=config.seed,
+        checkpoint_info={
+            "config": plain(config),
+            "classes": list(classes.names),
+            "palette": [list(color) for color in classes.palette],
+            "ignore_index": classes.ignore_index,
+            "versions": versions(),
+        },
+    )
+
+
+def build_trainer(config: DictConfig) -> Trainer:
+    """The Lightning Trainer with the configuration's callbacks and loggers, writing below `config.run_dir`."""
+    settings = config.trainer
+    if settings.max_steps < 1:
+        raise ValueError(f"trainer.max_steps={settings.max_steps} must be at least 1: the schedule needs the end")
+    callbacks = [instantiate(c) for name, c in config.callbacks.items() if name != "progress" or settings.enable_progress_bar]
+    batches = settings.max_steps * settings.accumulate_grad_batches
+    return instantiate(
+        settings,
+        callbacks=callbacks,
+        logger=[instantiate(logger) for logger in config.logger.values()],
+        default_root_dir=config.run_dir,
+        max_epochs=-1,
+        check_val_every_n_epoch=None,
+        val_check_interval=config.dataset.val_every * settings.accumulate_grad_batches,  # counts micro-batches
+        log_every_n_steps=min(settings.log_every_n_steps, batches),
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,  # ours neither pad nor depend on the number of processes
+        _convert_="all",
+    )
+
+
+def build_evaluator(config: DictConfig, callbacks: list[Callback]) -> Trainer:
+    """A Trainer that only validates, and writes nothing of its own."""
+    return instantiate(
+        config.trainer,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dictionaries, lists, strings and numbers."""
+    container = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that results depend on."""
+    names = ("segmenter-pl", "torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core")
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
+

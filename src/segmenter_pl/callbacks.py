@@ -1,0 +1,177 @@
+"""Lightning callbacks and loggers of a run."""
+
+import csv
+import resource
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+from PIL import Image
+
+from segmenter_pl.visualize import colorize, overlay, panel, save_label_png
+
+
+class MetricsCSV(Logger):
+    """`metrics.csv` in the run directory: one row per step, columns as they appear, rewritten atomically.
+
+    A run that is started again keeps its earlier rows; rows at or past the first step logged now are dropped,
+    so a resumed run has neither gaps nor repeats. (Lightning's CSVLogger deletes the file instead.)
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self.path = Path(save_dir) / "metrics.csv"
+        self.rows: dict[int, dict[str, Any]] = {}
+        self.resumed = False
+        if self.path.exists():
+            with self.path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self.rows = {int(row["step"]): {k: v for k, v in row.items() if v and k != "step"} for row in rows}
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run directory's config.yaml holds them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        step = step or 0
+        if not self.resumed:
+            self.rows = {s: row for s, row in self.rows.items() if s < step}
+            self.resumed = True
+        self.rows.setdefault(step, {}).update({k: v for k, v in metrics.items() if k != "epoch"})
+
+    @rank_zero_only
+    def save(self) -> None:
+        columns = dict.fromkeys(key for row in self.rows.values() for key in row)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        with temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, ["step", *columns])
+            writer.writeheader()
+            writer.writerows({"step": step, **self.rows[step]} for step in sorted(self.rows))
+        temporary.replace(self.path)
+
+    def finalize(self, status: str) -> None:
+        self.save()
+
+
+class Throughput(Callback):
+    """Logs `train/images_per_second` (all devices, validation left out) and `train/peak_memory_gb` (first device)."""
+
+    def __init__(self) -> None:
+        self.images, self.seconds, self.start = 0, 0.0, 0.0
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        # From the end of the previous batch, so that waiting for data counts.
+        self.start = self.start or time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        now = time.perf_counter()
+        self.images += len(batch["image"]) * trainer.world_size
+        self.seconds += now - self.start
+        self.start = now
+        if (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
+            module.log("train/images_per_second", self.images / self.seconds)
+            module.log("train/peak_memory_gb", peak_memory_gb())
+            self.images, self.seconds = 0, 0.0
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.start = 0.0
+
+
+def peak_memory_gb() -> float:
+    """Highest memory so far in GB: allocated on the GPU if one is used, else resident in this process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class Panel(Callback):
+    """After each validation draws the first pictures beside truth and prediction: `panels/step000100.png`.
+
+    Args:
+        save_dir: folder of the PNGs.
+        pictures: how many.
+    """
+
+    def __init__(self, save_dir: str | Path, pictures: int = 4) -> None:
+        self.save_dir, self.pictures = Path(save_dir), pictures
+        self.rows: list[list[np.ndarray[Any, np.dtype[np.uint8]]]] = []
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.rows = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if not trainer.is_global_zero or batch_idx >= self.pictures:
+            return
+        image = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
+        truth = batch["mask"][0].cpu().numpy()
+        palette = trainer.datamodule.classes.palette  # type: ignore[attr-defined]
+        labels = outputs.cpu().numpy()
+        self.rows.append([image, colorize(truth, palette), overlay(image, labels, palette, alpha=0.6)])
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if not self.rows or trainer.sanity_checking:
+            return
+        sheet = panel(self.rows)
+        self.save_dir.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(sheet).save(self.save_dir / f"step{trainer.global_step:06d}.png")
+        for logger in trainer.loggers:
+            if isinstance(logger, WandbLogger):
+                logger.log_image("val/panel", [sheet], step=trainer.global_step)
+            elif isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_image("val/panel", sheet, trainer.global_step, dataformats="HWC")
+
+
+class SavePredictions(Callback):
+    """Writes every validated picture's class ids as a palette PNG under the dataset's own name for it.
+
+    Args:
+        save_dir: folder of the PNGs.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        self.save_dir = Path(save_dir)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        path = self.save_dir / f"{dataset.name(int(batch['index'][0]))}.png"
+        save_label_png(outputs.cpu().numpy(), path, dataset.classes.palette)

@@ -1,0 +1,1 @@
+"""Datasets, augmentation and sampling. Only `datamodule` knows Lightning, only `transforms` knows albumentations."""

@@ -1,0 +1,125 @@
+"""Loaders for training and validation around any `SegmentationDataset`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import cv2
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from segmenter_pl.data.dataset import Classes, SegmentationDataset, Subset
+from segmenter_pl.data.sampling import EvalSampler, StreamBatchSampler, train_subset
+from segmenter_pl.data.transforms import eval_transform, train_transform
+
+
+class SegmentationDataModule(LightningDataModule, ABC):
+    """Base of the data modules: a subclass sets `classes` in its constructor and says what `dataset(split)` is.
+
+    Args:
+        batch_size: pictures per micro-batch, over all devices together.
+        crop: side of the training crops in pixels.
+        short_side, max_ratio, scale: base size of the training resize and range of its random factor; `short_side=None`
+            keeps pictures at their own size.
+        cat_max_ratio: largest share one class may have in a crop.
+        photometric: whether colours are distorted.
+        train_images: size of a fixed subset of the training pictures; None for all.
+        num_workers: loader processes per device; samples do not depend on it.
+        seed: of the order of samples and of every augmentation.
+
+    `pad_color` (RGB, 0…255) fills crops of small pictures; set it to the encoder's mean before `setup`.
+    """
+
+    classes: Classes
+
+    def __init__(
+        self,
+        *,
+        batch_size: int,
+        crop: int,
+        short_side: int | None = None,
+        max_ratio: float = 4.0,
+        scale: Sequence[float] = (0.5, 2.0),
+        cat_max_ratio: float = 0.75,
+        photometric: bool = True,
+        train_images: int | None = None,
+        num_workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.batch_size, self.crop, self.short_side, self.max_ratio = batch_size, crop, short_side, max_ratio
+        self.scale, self.cat_max_ratio, self.photometric = scale, cat_max_ratio, photometric
+        self.train_images, self.num_workers, self.seed = train_images, num_workers, seed
+        self.pad_color: Sequence[float] = (128, 128, 128)
+
+    @abstractmethod
+    def dataset(self, split: str) -> SegmentationDataset:
+        """The dataset of "train" or "val"."""
+
+    def setup(self, stage: str) -> None:
+        self.val_set = self.dataset("val")
+        self.val_set.transform = eval_transform()
+        if stage == "fit":
+            train_set = self.dataset("train")
+            if self.train_images is not None:
+                train_set = Subset(train_set, train_subset(len(train_set), self.train_images))
+            train_set.seed = self.seed
+            train_set.transform = train_transform(
+                self.crop,
+                self.short_side,
+                self.max_ratio,
+                self.scale,
+                self.cat_max_ratio,
+                self.photometric,
+                self.pad_color,
+                self.classes.ignore_index,
+            )
+            self.train_set = train_set
+
+    def train_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """All micro-batches of the training in one pass, from the first that is not yet done: there are no epochs.
+
+        Raises: ValueError when `batch_size` does not divide by the number of devices, or trainer.max_steps is not set.
+        """
+        trainer = self._trainer()
+        if trainer.max_steps < 1:
+            raise ValueError(
+                f"trainer.max_steps={trainer.max_steps}: training is counted in steps, set it to 1 or more"
+            )
+        batches = StreamBatchSampler(
+            len(self.train_set),
+            batch_size=self.batch_size,
+            steps=trainer.max_steps * trainer.accumulate_grad_batches,
+            seed=self.seed,
+            rank=trainer.global_rank,
+            world_size=trainer.world_size,
+            # Lightning calls iter(loader) before it restores its epoch, so only the count of batches is to be trusted.
+            start=trainer.fit_loop.epoch_loop.batch_progress.total.ready,
+        )
+        return self._loader(self.train_set, batch_sampler=batches)
+
+    def val_dataloader(self) -> DataLoader[dict[str, Any]]:
+        """Whole pictures at their own size, one by one, each on exactly one device."""
+        trainer = self._trainer()
+        sampler = EvalSampler(len(self.val_set), trainer.global_rank, trainer.world_size)
+        return self._loader(self.val_set, batch_size=1, sampler=sampler)
+
+    def _trainer(self) -> Any:
+        if self.trainer is None:
+            raise ValueError("loaders depend on the trainer: pass the data module to trainer.fit or trainer.validate")
+        return self.trainer
+
+    def _loader(self, dataset: SegmentationDataset, **order: Any) -> DataLoader[dict[str, Any]]:
+        return DataLoader(
+            dataset,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+            **order,
+        )
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(0)  # the workers are the parallelism

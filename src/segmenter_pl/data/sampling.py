@@ -1,0 +1,76 @@
+"""Samplers without state: what they yield is a function of (seed, position), so a run can go on from any batch."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
+    """The micro-batches of a whole training, for one rank, as lists of (epoch, index).
+
+    Position p of the stream belongs to epoch p // length and shows index permutation(seed, epoch)[p % length].
+    Micro-batch s covers positions s·B … (s+1)·B over all ranks; a batch may span two epochs, none is dropped.
+
+    Args:
+        length: number of samples.
+        batch_size: B, over all ranks together.
+        steps: number of micro-batches in the whole training; this is also `len`.
+        start: number of micro-batches already done; iteration begins there.
+    Raises: ValueError when `batch_size` does not divide by `world_size`, or there are no samples.
+    """
+
+    def __init__(
+        self, length: int, *, batch_size: int, steps: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
+    ) -> None:
+        if batch_size % world_size:
+            raise ValueError(
+                f"dataset.batch_size={batch_size} is over all devices and does not divide by the {world_size} devices: "
+                f"use a multiple of {world_size}, or other trainer.devices / trainer.num_nodes"
+            )
+        if length < 1:
+            raise ValueError("the training set has no samples")
+        self.length, self.batch_size, self.steps, self.seed = length, batch_size, steps, seed
+        self.rank, self.world_size, self.start = rank, world_size, start
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        local = self.batch_size // self.world_size
+        current, order = -1, np.empty(0, int)
+        for step in range(self.start, self.steps):
+            first = step * self.batch_size + self.rank * local
+            batch = []
+            for position in range(first, first + local):
+                epoch, offset = divmod(position, self.length)
+                if epoch != current:
+                    current, order = epoch, self._permutation(epoch)
+                batch.append((epoch, int(order[offset])))
+            yield batch
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=(epoch,))).permutation(self.length)
+
+
+class EvalSampler(Sampler[int]):
+    """rank, rank + world_size, …: every sample once over all ranks, without padding."""
+
+    def __init__(self, length: int, rank: int, world_size: int) -> None:
+        self.indices = range(rank, length, world_size)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.indices)
+
+
+def train_subset(length: int, train_images: int) -> list[int]:
+    """Sorted indices of `train_images` of `length` samples.
+
+    The same for every run, and nested: a smaller subset is part of a larger one. Raises ValueError outside 1…length.
+    """
+    if not 1 <= train_images <= length:
+        raise ValueError(f"dataset.train_images={train_images}: choose 1…{length}, or null for all {length} pictures")
+    return sorted(np.random.default_rng(0).permutation(length)[:train_images].tolist())

@@ -1,0 +1,55 @@
+"""`python eval.py ckpt=PATH`: sliding-window evaluation at the size of the labels."""
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from segmenter_pl import searchpath
+
+searchpath.register()
+
+
+@hydra.main(version_base="1.3", config_path="pkg://segmenter_pl.conf", config_name="eval")
+def main(config: DictConfig) -> float:
+    """Evaluate one checkpoint; returns its mIoU."""
+    return evaluate(config)
+
+
+def evaluate(config: DictConfig) -> float:
+    """Evaluate `config.ckpt` and write results.json, classes.csv and, if asked for, label PNGs beside it."""
+    from pathlib import Path
+
+    from segmenter_pl import build, report
+    from segmenter_pl.callbacks import SavePredictions
+    from segmenter_pl.checkpoint import load_segmenter, read_checkpoint
+    from segmenter_pl.task import SegmentationTask
+
+    checkpoint = Path(config.ckpt)
+    model = load_segmenter(checkpoint)
+    assert model.spec is not None
+    if config.dataset is None:
+        config.dataset = OmegaConf.create(read_checkpoint(checkpoint)["segmenter"]["config"]["dataset"])
+    view = {
+        key: getattr(model.spec, key) if config[key] == "auto" else config[key]
+        for key in ("window", "stride", "short_side")
+    }
+    report.quiet_lightning()
+    datamodule = build.build_datamodule(config)
+    classes = datamodule.classes
+    if len(classes) != model.num_classes:
+        raise ValueError(
+            f"ckpt={config.ckpt} predicts {model.num_classes} classes but dataset {config.dataset.name} has "
+            f"{len(classes)}: choose the dataset it was trained on"
+        )
+    folder = report.evaluation_folder(checkpoint, config.dataset.name, config.split)
+    task = SegmentationTask(model, class_names=classes.names, ignore_index=classes.ignore_index, **view)
+    callbacks = [SavePredictions(folder / "predictions")] if config.save_predictions else []
+    trainer = build.build_evaluator(config, callbacks)
+    trainer.validate(task, dataloaders=datamodule.eval_dataloader(config.split), verbose=False)
+    report.write_evaluation(task, {**build.plain(config), **view}, folder)
+    print(report.class_table(task.last))
+    print(report.evaluation_line(task.last, folder))
+    return task.last["miou"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Segmenters from the packaged configuration files or from plain dictionaries, without Hydra."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+from segmenter_pl.models import LinearDecoder, MaskDecoder, Segmenter, ViTEncoder
+
+ENCODERS = {"segmenter_pl.models.ViTEncoder": ViTEncoder}
+DECODERS = {"segmenter_pl.models.LinearDecoder": LinearDecoder, "segmenter_pl.models.MaskDecoder": MaskDecoder}
+
+
+def create_segmenter(
+    backbone: str = "vit_t16",
+    decoder: str = "mask",
+    *,
+    num_classes: int,
+    image_size: int = 512,
+    pretrained: bool = False,
+    weights: str | None = None,
+) -> Segmenter:
+    """Build a segmenter from the names of the configuration files in ``conf/backbone`` and ``conf/decoder``.
+
+    Args:
+        backbone, decoder: such as "vit_b16", "mask". num_classes: K.
+        image_size: side in pixels of the pictures it is trained on; any other size works too.
+        pretrained: fetch the encoder's weights from the Hugging Face hub. weights: or load them from this file.
+
+    Raises:
+        ValueError: there is no such backbone or decoder (the message lists them), or the weights do not fit.
+        FileNotFoundError: the weights cannot be found.
+    """
+    encoder = {**_read("model", "segmenter")["backbone"], **_read("backbone", backbone)}
+    encoder |= {"image_size": image_size, "pretrained": pretrained, "weights": weights}
+    return _build(encoder, _read("decoder", decoder), num_classes)
+
+
+def segmenter_from_config(config: Mapping[str, Any], num_classes: int) -> Segmenter:
+    """Build a segmenter with random weights from ``{"backbone": {…}, "decoder": {…}}``, as stored in a checkpoint.
+
+    Nothing that the configuration names is imported: only the classes of this package that stand in a fixed table are
+    built, and no weights are read.
+
+    Raises:
+        ValueError: ``_target_`` names anything else.
+    """
+    encoder = {**config["backbone"], "pretrained": False, "weights": None}
+    return _build(encoder, config["decoder"], num_classes)
+
+
+def _build(backbone: Mapping[str, Any], decoder: Mapping[str, Any], num_classes: int) -> Segmenter:
+    make_encoder, encoder_settings = _split(backbone, ENCODERS, "backbone")
+    make_decoder, decoder_settings = _split(decoder, DECODERS, "decoder")
+    encoder = make_encoder(**encoder_settings)
+    return Segmenter(encoder, make_decoder(encoder.width, num_classes, **decoder_settings))
+
+
+def _split(config: Mapping[str, Any], allowed: Mapping[str, Any], part: str) -> tuple[Any, dict[str, Any]]:
+    settings = dict(config)
+    target = settings.pop("_target_", None)
+    if target not in allowed:
+        raise ValueError(f"{part}._target_={target} is not one of {', '.join(allowed)}")
+    return allowed[target], settings
+
+
+def _read(group: str, name: str) -> dict[str, Any]:
+    folder = files("segmenter_pl.conf") / group
+    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    if name not in names:
+        raise ValueError(f"{group}={name} does not exist; there is {', '.join(names)}")
+    return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))

@@ -1,0 +1,83 @@
+"""Parameter groups and learning-rate schedules."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+
+def parameter_groups(
+    model: nn.Module, *, lr: float, weight_decay: float, decoder_lr_scale: float = 1.0
+) -> list[dict[str, Any]]:
+    """Split trainable parameters by weight decay and by part of the model.
+
+    Not decayed: vectors (biases, norms, scales) and the learned tokens and position tables (official code,
+    `reference_official` §1.8; the mission of weight decay is the matrices).
+
+    Args:
+        model: its trainable parameters are grouped; names under `decoder.` form the decoder.
+        lr: base rate.
+        weight_decay: of the decayed group.
+        decoder_lr_scale: rate of the decoder relative to `lr`.
+
+    Returns:
+        Groups with keys params, lr, weight_decay and name, empty ones left out.
+    """
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        in_decoder = name.startswith("decoder.")
+        is_token = name.endswith(("pos_embed", "cls_token", "dist_token", "reg_token", "cls_emb"))
+        decays = parameter.ndim > 1 and not is_token
+        key = f"{'decoder' if in_decoder else 'encoder'}{'' if decays else '_no_decay'}"
+        group = groups.setdefault(
+            key,
+            {
+                "name": key,
+                "params": [],
+                "lr": lr * (decoder_lr_scale if in_decoder else 1.0),
+                "weight_decay": weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def polynomial(
+    optimizer: Optimizer, total_steps: int, *, power: float = 0.9, floor: float = 1e-5, warmup_steps: int = 0
+) -> LambdaLR:
+    """Polynomial decay to a floor: (γ − floor)·(1 − t/T)^power + floor at step t of T (paper §4.1; floor: official code)."""
+    return _schedule(optimizer, total_steps, warmup_steps, floor, lambda progress: (1 - progress) ** power)
+
+
+def cosine(optimizer: Optimizer, total_steps: int, *, floor: float = 0.0, warmup_steps: int = 0) -> LambdaLR:
+    """Half a cosine from the base rate down to `floor`, after a linear warm-up."""
+    return _schedule(
+        optimizer, total_steps, warmup_steps, floor, lambda progress: 0.5 * (1 + math.cos(math.pi * progress))
+    )
+
+
+def _schedule(
+    optimizer: Optimizer, total_steps: int, warmup_steps: int, floor: float, decay: Callable[[float], float]
+) -> LambdaLR:
+    """Linear warm-up to the decay's own value at its end, then `decay` of t/T, never below `floor`."""
+    if not 0 <= warmup_steps < max(total_steps, 1):
+        raise ValueError(
+            f"schedule.warmup_steps={warmup_steps} must lie below trainer.max_steps={total_steps}: "
+            "lower schedule.warmup_steps or train longer"
+        )
+
+    def factor(step: int, lr: float) -> float:
+        def rate(t: int) -> float:
+            return (lr - floor) * decay(min(t / total_steps, 1.0)) + floor
+
+        if step < warmup_steps:
+            return rate(warmup_steps) * (step + 1) / (warmup_steps + 1) / lr
+        return rate(step) / lr
+
+    rates = [group["lr"] for group in optimizer.param_groups]
+    return LambdaLR(optimizer, [lambda step, lr=lr: factor(step, lr) for lr in rates])

@@ -1,0 +1,152 @@
+"""What a run says and leaves behind beside its checkpoints: config.yaml, results.json, and two lines for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import shlex
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from segmenter_pl.task import SegmentationTask
+
+
+def headline(config: dict[str, Any], model: Any, datamodule: Any, *, resumed: bool) -> str:
+    """One line: what is about to run, on what, and where it goes."""
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return (
+        f"{'Continuing' if resumed else 'Training'} {config['name']}: "
+        f"{type(model.encoder).__name__} + {type(model.decoder).__name__}, {trained / 1e6:.2f} M parameters, "
+        f"{len(datamodule.train_set)} pictures of {len(datamodule.classes)} classes "
+        f"({len(datamodule.val_set)} to validate), {config['trainer']['max_steps']} steps of "
+        f"{config['dataset']['batch_size']} → {_shown(config['run_dir'])}"
+    )
+
+
+def summary(results: dict[str, Any], run_dir: Path) -> str:
+    """Two lines: the result, and where it was written."""
+    val, best = results["val"], results["best"]
+    return (
+        f"val mIoU {val['miou']:.4f} (last weights, step {results['steps']}), "
+        f"pixel accuracy {val['pixel_accuracy']:.4f}; best {best['miou']:.4f} at step {best['step']}\n"
+        f"Written to {_shown(run_dir)}: " + " ".join(sorted(p.name for p in run_dir.iterdir()))
+    )
+
+
+def write_config(config: Any, run_dir: Path) -> None:
+    """`config.yaml`: everything resolved."""
+    from segmenter_pl.build import plain
+
+    run_dir.mkdir(parents=True, exist_ok=True)
+    write_atomically(run_dir / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def write_results(task: SegmentationTask, config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
+    """`results.json`: fractions, not percent; `val` is of the last weights, `best` of the best."""
+    from segmenter_pl.build import versions
+
+    results = {
+        "val": {key: value for key, value in task.last.items() if key != "step"},
+        "best": task.best,
+        "steps": task.trainer.global_step,
+        "config": config,
+        "command": command(),
+        "versions": versions(),
+    }
+    write_atomically(run_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    return results
+
+
+def evaluation_folder(checkpoint: Path, dataset: str, split: str) -> Path:
+    """`eval/<dataset>-<split>-<tta>` in the run directory of a checkpoint, or beside a checkpoint that stands alone."""
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    return (folder.parent if folder.name == "checkpoints" else folder) / "eval" / f"{dataset}-{split}-none"
+
+
+def write_evaluation(task: SegmentationTask, config: dict[str, Any], folder: Path) -> None:
+    """`results.json` and `classes.csv` of one evaluation."""
+    from segmenter_pl.build import versions
+
+    results = {
+        "val": {key: value for key, value in task.last.items() if key != "step"},
+        "config": config,
+        "command": command(),
+        "versions": versions(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    rows = io.StringIO()
+    table = csv.writer(rows, lineterminator="\n")
+    table.writerow(["class", "iou"])
+    table.writerows([name, "" if iou is None else iou] for name, iou in task.last["classes"].items())
+    write_atomically(folder / "classes.csv", rows.getvalue())
+
+
+def class_table(result: dict[str, Any]) -> str:
+    """IoU by class as aligned lines; a dash where a class does not occur."""
+    width = max(len(name) for name in result["classes"])
+    lines = (f"{name:<{width}}  {'-' if iou is None else f'{iou:.4f}'}" for name, iou in result["classes"].items())
+    return f"{'class':<{width}}  IoU\n" + "\n".join(lines)
+
+
+def evaluation_line(result: dict[str, Any], folder: Path) -> str:
+    """Two lines: the result, and where it was written."""
+    return (
+        f"mIoU {result['miou']:.4f}, pixel accuracy {result['pixel_accuracy']:.4f}, "
+        f"mean accuracy {result['mean_accuracy']:.4f}, loss {result['loss']:.4f}\n"
+        f"Written to {_shown(folder)}: " + " ".join(sorted(p.name for p in folder.iterdir()))
+    )
+
+
+def read_results(run_dir: Path) -> dict[str, Any]:
+    return json.loads((run_dir / "results.json").read_text())
+
+
+def command() -> str:
+    """The command line as it can be typed again."""
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """The whole text or the old file, never half of it."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    temporary.replace(path)
+
+
+def quiet_lightning() -> None:
+    """Our own lines say what ran; Lightning's hints about hardware and stopping would repeat it."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    # Workers only cost time for data drawn in memory; Lightning documents this very filter:
+    # https://lightning.ai/docs/pytorch/stable/advanced/warnings.html
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+
+
+@contextmanager
+def closed_loggers(trainer: Trainer) -> Iterator[None]:
+    """Ends W&B's run with the right exit code, or the next job of a sweep would log into it."""
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        wandb = sys.modules.get("wandb")
+        if wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=int(failed))
+
+
+def _shown(path: str | Path) -> str:
+    """Relative to here where that is shorter."""
+    path = Path(path)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

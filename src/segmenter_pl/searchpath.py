@@ -1,0 +1,80 @@
+"""What Hydra must know before it composes: where `experiments/` is, and how a run directory is named."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.plugins import Plugins
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+# Keys that say only how, where or how visibly to execute. Everything else changes numbers and names the run.
+EXECUTION_KEYS = (
+    "hydra",
+    "name",
+    "experiment",  # stands in the name
+    "seed",  # a folder of its own
+    "run_dir",
+    "run_root",
+    "data_root",
+    "logger",
+    "callbacks.progress",
+    "callbacks.panel",
+    "dataset.num_workers",
+    "dataset.seed",
+    "trainer.accelerator",
+    "trainer.devices",
+    "trainer.num_nodes",
+    "trainer.strategy",
+    "trainer.log_every_n_steps",
+    "trainer.enable_progress_bar",
+    "trainer.enable_model_summary",
+    "trainer.profiler",
+)
+
+
+class ExperimentsOnSearchPath(SearchPathPlugin):
+    """Groups of `segmenter_pl.experiments`; as a plugin, so that --help and glob(*) see them too."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        search_path.append(provider="segmenter_pl", path="pkg://segmenter_pl.experiments")
+
+
+def run_id(*, _root_: DictConfig) -> str:
+    """Readable overrides and 8 hex digits over every key that changes numbers: no clock, no machine.
+
+    The same settings give the same directory, with another logger or number of workers too.
+    """
+    job = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    leaves = {key: value for key, value in _leaves(OmegaConf.to_container(job, resolve=True)) if not _is_execution(key)}
+    digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    overrides = sorted(o.lstrip("+~") for o in _root_.hydra.overrides.task)
+    readable = "_".join(_readable(o) for o in overrides if not _is_execution(o.partition("=")[0]))
+    return "-".join(filter(None, [readable[:100].strip("-_."), digest]))
+
+
+def register() -> None:
+    """Make both known to Hydra; must run before composing. Safe to call again."""
+    Plugins.instance().register(ExperimentsOnSearchPath)
+    OmegaConf.register_new_resolver("run_id", run_id, replace=True)
+
+
+def _is_execution(key: str) -> bool:
+    return any(key == known or key.startswith(known + ".") for known in EXECUTION_KEYS)
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and plain values of nested dictionaries; lists count as values."""
+    if not isinstance(node, dict):
+        yield prefix, node
+        return
+    for key, value in node.items():
+        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+
+
+def _readable(override: str) -> str:
+    key, _, value = override.partition("=")
+    return re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key.rsplit('.', 1)[-1]}-{value.rsplit('/', 1)[-1]}")

@@ -1,0 +1,149 @@
+"""Training and validation of a `SegmentationModel`: the only LightningModule."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+
+from segmenter_pl.inference import predict_logits
+from segmenter_pl.metrics import SegmentationMetrics
+from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
+
+Batch = dict[str, Tensor]
+
+
+class SegmentationTask(LightningModule):
+    """Per-pixel cross-entropy on coarse logits; validation with sliding windows at the label's own size.
+
+    Args:
+        model: any `SegmentationModel`.
+        optimizer: makes the optimizer from the model (groups, rates, decay); None: only to evaluate.
+        schedule: makes the per-step schedule from the optimizer and the number of steps; likewise.
+        class_names: K names, for `val/iou/<class>`.
+        ignore_index: label of the pixels that do not count.
+        window, stride, short_side: of validation, as `inference.predict_logits`.
+        class_weights: K weights of the training loss, or None.
+        label_smoothing: of the training loss, 0…1.
+        seed: dropout and stochastic depth draw from (seed, batch, rank), so that a resumed run repeats them.
+        checkpoint_info: plain data that every checkpoint carries under `segmenter`.
+
+    Attributes:
+        last, best: results of the latest validation and of the one with the highest mIoU, as in results.json.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: Callable[[nn.Module], Optimizer] | None = None,
+        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        class_names: Sequence[str],
+        ignore_index: int,
+        window: int,
+        stride: int,
+        short_side: int | None = None,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        seed: int = 0,
+        checkpoint_info: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if class_weights is not None and len(class_weights) != len(class_names):
+            raise ValueError(
+                f"loss.class_weights has {len(class_weights)} numbers for {len(class_names)} classes: "
+                "give one per class, or null"
+            )
+        self.model: Any = model
+        self.make_optimizer, self.make_schedule = optimizer, schedule
+        self.class_names = tuple(class_names)
+        self.ignore_index = ignore_index
+        self.view: dict[str, Any] = {"window": window, "stride": stride, "short_side": short_side}
+        self.label_smoothing = label_smoothing
+        self.seed = seed
+        self.checkpoint_info = dict(checkpoint_info or {})
+        self.metrics = SegmentationMetrics(len(class_names), ignore_index)
+        self.val_loss = MeanMetric()
+        self.class_weights: Tensor | None
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.valid_pixels: Tensor
+        self.register_buffer("valid_pixels", torch.zeros(()), persistent=False)
+        self.batch_pixels = 1
+        self.best: dict[str, Any] = {}
+        self.last: dict[str, Any] = {}
+
+    def configure_optimizers(self) -> Any:
+        assert self.make_optimizer is not None
+        assert self.make_schedule is not None
+        optimizer = self.make_optimizer(self.model)
+        schedule = self.make_schedule(optimizer, self.trainer.max_steps)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1)[0]))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        target = batch["mask"]
+        coarse = self.model.coarse_logits(batch["image"])
+        counting: dict[str, Any] = {"ignore_index": self.ignore_index, "class_weights": self.class_weights}
+        total = upsampled_cross_entropy(
+            coarse, target, self.model.stride, label_smoothing=self.label_smoothing, reduction="sum", **counting
+        )
+        valid = pixel_weight(target, **counting)
+        self.valid_pixels += valid
+        self.log("train/loss", (total / valid.clamp(min=1e-12)).detach(), prog_bar=True)
+        self.batch_pixels = target.numel()
+        # All pixels, a constant, stand in for the valid ones: on_before_optimizer_step puts that right.
+        return total / self.batch_pixels
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Normalise by the valid pixels of all micro-batches on all devices, so that 1 and N devices optimise the same."""
+        micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
+        valid = self.trainer.strategy.reduce(self.valid_pixels.clone(), reduce_op="sum")
+        scale = self.batch_pixels * micro_batches / valid.clamp(min=1e-12)
+        torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
+        self.valid_pixels.zero_()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one picture (batch of 1) and return its class ids (H, W)."""
+        image, target = batch["image"][0], batch["mask"][0].long()
+        logits = predict_logits(self.model, image, **self.view)
+        valid = (target != self.ignore_index).sum()
+        total = F.cross_entropy(logits[None], target[None], ignore_index=self.ignore_index, reduction="sum")
+        self.val_loss.update(total / valid.clamp(min=1), valid)
+        labels = logits.argmax(0)
+        self.metrics.update(labels, target)
+        return labels
+
+    def on_validation_epoch_end(self) -> None:
+        values = self.metrics.compute()
+        iou = dict(zip(self.class_names, values["iou"].tolist(), strict=True))
+        means = {key: float(values[key]) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
+        means["loss"] = float(self.val_loss.compute())
+        self.metrics.reset()
+        self.val_loss.reset()
+        classes = {name: value if value == value else None for name, value in iou.items()}  # NaN: does not occur
+        self.last = {**means, "classes": classes, "step": self.trainer.global_step}
+        if means["miou"] > self.best.get("miou", -1.0):
+            self.best = self.last
+        self.log("val/miou", means.pop("miou"), prog_bar=True)
+        self.log_dict({f"val/{key}": value for key, value in means.items()})
+        self.log_dict({f"val/iou/{name}": value for name, value in classes.items() if value is not None})
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        # A stop that is asked for is validated first: the last weights always have a result.
+        if self.trainer.global_step >= self.trainer.max_steps:
+            self.trainer.should_stop = True
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["segmenter"] = {**self.checkpoint_info, "best": self.best, "last": self.last}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.best, self.last = checkpoint["segmenter"]["best"], checkpoint["segmenter"]["last"]
