@@ -92,7 +92,7 @@ def build_trainer(config: DictConfig) -> Trainer:
         callbacks=callbacks,
         logger=[instantiate(logger) for logger in config.logger.values()],
         default_root_dir=config.run_dir,
-        max_epochs=-1,
+        max_epochs=1,  # the loader is one pass of the whole training
         check_val_every_n_epoch=None,
         val_check_interval=config.dataset.val_every * settings.accumulate_grad_batches,  # counts micro-batches
         log_every_n_steps=min(settings.log_every_n_steps, batches),

@@ -131,6 +131,8 @@ def quiet_lightning() -> None:
     # Workers only cost time for data drawn in memory; Lightning documents this very filter:
     # https://lightning.ai/docs/pytorch/stable/advanced/warnings.html
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    # Lightning uses a name that torch renamed: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
 
 
 @contextmanager

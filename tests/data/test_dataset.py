@@ -61,6 +61,26 @@ def test_sample_is_a_function_of_seed_epoch_and_index():
         assert not torch.equal(once["image"], other["image"])
 
 
+class Gradient(Ramp):
+    def read(self, index):
+        image = np.tile(np.arange(64, dtype=np.uint8)[None, :, None] * 4, (64, 1, 3))
+        return image, np.zeros((64, 64), np.uint8)
+
+
+def test_flip_does_not_depend_on_the_scale():
+    """albumentations' own seeding gives every step the same numbers: the flip would follow the scale."""
+    dataset = Gradient(AB)
+    dataset.transform = train_transform(64, 32, 4.0, (0.5, 2.0), 0.75, False, (0, 0, 0), 255)
+    flipped, sizes = [], []
+    for epoch in range(300):
+        sample = dataset[(epoch, 0)]
+        size = round(int((sample["mask"] == 0).sum()) ** 0.5)
+        flipped.append(bool(sample["image"][0, 0, 0] > sample["image"][0, 0, size - 1]))
+        sizes.append(size)
+    assert abs(np.mean(flipped) - 0.5) < 0.1
+    assert abs(np.corrcoef(flipped, sizes)[0, 1]) < 0.2
+
+
 def test_subset_renumbers():
     subset = Subset(Ramp(AB), [1, 4])
     assert len(subset) == 2

@@ -28,7 +28,7 @@ def test_scenes_hold_all_classes_in_the_stated_form():
 
 
 def test_unknown_split():
-    with pytest.raises(ValueError, match="split='test'.*train, val"):
+    with pytest.raises(ValueError, match=r"split='test'.*train, val"):
         ShapesDataset("test")
 
 

@@ -91,7 +91,7 @@ class MaskDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map tokens (B, N, D) on an (h, w) grid to logits (B, K, h, w)."""
-        x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(len(tokens), -1, -1)], dim=1)  # (B, N+K, D)
+        x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(tokens.shape[0], -1, -1)], dim=1)  # (B, N+K, D)
         for block in self.blocks:
             x = block(x)
         patches, classes = self.decoder_norm(x).split([tokens.shape[1], self.num_classes], dim=1)

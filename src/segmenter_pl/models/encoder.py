@@ -142,7 +142,7 @@ class ViTEncoder(nn.Module):
         if positions is not None and vit.no_embed_class:
             x = x + positions
         prefix = [getattr(vit, name, None) for name in ("cls_token", "dist_token", "reg_token")]
-        x = torch.cat([*(p.expand(len(x), -1, -1) for p in prefix if p is not None), x], dim=1)  # (B, E+N, D)
+        x = torch.cat([*(p.expand(x.shape[0], -1, -1) for p in prefix if p is not None), x], dim=1)  # (B, E+N, D)
         if positions is not None and not vit.no_embed_class:
             x = x + positions
         return vit.norm_pre(vit.pos_drop(x))

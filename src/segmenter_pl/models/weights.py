@@ -82,7 +82,7 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 
 def _read_npz(path: Path) -> dict[str, Tensor]:
     """The layout of the original JAX release: How to train your ViT (Steiner et al., 2021)."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         jax = {name: torch.from_numpy(arrays[name]).float() for name in arrays.files}
     state = {
         "cls_token": jax["cls"],

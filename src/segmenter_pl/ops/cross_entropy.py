@@ -14,13 +14,16 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from segmenter_pl.ops.upsample import interpolation_matrix, source_span
 
 # Rows per band. CPU: the fastest of 2, 4, 8, 16, 32 at K = 150 and W = 512. A GPU wants fewer, larger kernels.
 BAND_ROWS_CPU = 8
 BAND_ROWS_GPU = 64
+
+# What a pixel's softmax is compared with: its label and the `share` of it, plus `valid * spread[k]` at every class k
+# (label smoothing). label, share, valid (B, H, W); spread (K,).
+SoftTarget = tuple[Tensor, Tensor, Tensor, Tensor | None]
 
 # A logit that no real one comes near, yet finite: 0 * -inf would put nan into the matrix products.
 PADDING_LOGIT = -1e30
@@ -41,7 +44,7 @@ def upsampled_cross_entropy(
     Same value and gradient as `F.interpolate(coarse, size=(h * stride, w * stride), mode="bilinear")[..., :H, :W]`
     followed by `F.cross_entropy`, without a (B, K, H, W) tensor; only a batch without a valid pixel gives 0 and a zero
     gradient instead of nan. Computed in float32 (float64 for float64 logits), also under autocast. The interpolation
-    runs as matrix products and so follows `torch.set_float32_matmul_precision`. No double backward.
+    runs as matrix products and so follows `torch.set_float32_matmul_precision`. No second derivative.
 
     Args:
         coarse: logits (B, K, h, w), any floating dtype.
@@ -53,26 +56,25 @@ def upsampled_cross_entropy(
         reduction: "sum", or "mean" = sum / `pixel_weight`.
 
     Raises:
-        ValueError: the sizes do not belong together, or (on the CPU; a GPU is not waited for) a label is out of range.
+        RuntimeError: a second derivative is asked for (`create_graph=True`).
+        ValueError: sizes do not belong together; a label is out of range (only on the CPU: a GPU is not waited for).
     """
-    _check_sizes(coarse, target, stride)
+    _check_sizes(coarse, target, stride, class_weights)
     num_classes = coarse.shape[1]
     labels, valid = _labels_and_validity(target, ignore_index)  # (B, H, W)
     if labels.device.type == "cpu":
         _check_labels(labels, num_classes, ignore_index)
     dtype = torch.promote_types(coarse.dtype, torch.float32)
     weights = coarse.new_ones(num_classes, dtype=dtype) if class_weights is None else class_weights.to(dtype)
-    # The distribution a pixel is compared with: `share` at its label plus `valid * spread[k]` at every class k.
-    share = (1 - label_smoothing) * weights[labels] * valid  # (B, H, W)
     spread = weights * (label_smoothing / num_classes) if label_smoothing > 0 else None  # (K,)
+    pixel_weights = _weight_map(labels, valid, class_weights).to(dtype)  # (B, H, W)
+    soft_target = (labels, (1 - label_smoothing) * pixel_weights, valid.to(dtype), spread)
     with_gradient = torch.is_grad_enabled() and coarse.requires_grad
     with torch.autocast(coarse.device.type, enabled=False):
-        total: Tensor = _BandedCrossEntropy.apply(
-            coarse.to(dtype), labels, share, valid.to(dtype), spread, stride, with_gradient
-        )
+        total: Tensor = _BandedCrossEntropy.apply(coarse.to(dtype), soft_target, stride, with_gradient)
     if reduction == "sum":
         return total
-    denominator = pixel_weight(target, ignore_index=ignore_index, class_weights=class_weights)
+    denominator = pixel_weights.sum()
     return total / torch.where(denominator == 0, 1, denominator)
 
 
@@ -82,55 +84,40 @@ def pixel_weight(target: Tensor, *, ignore_index: int = 255, class_weights: Tens
     Returns a scalar: the number of pixels of `target` (B, H, W) that are not `ignore_index` (int64), or, with
     `class_weights` (K,), the sum of the weights of their labels (dtype of the weights). It may be 0.
     """
-    labels, valid = _labels_and_validity(target, ignore_index)
-    return valid.sum() if class_weights is None else (class_weights[labels] * valid).sum()
+    return _weight_map(*_labels_and_validity(target, ignore_index), class_weights).sum()
 
 
 class _BandedCrossEntropy(torch.autograd.Function):
     """Sum over the pixels of an upsampled batch; saves only the gradient with respect to the coarse logits."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        coarse: Tensor,
-        labels: Tensor,
-        share: Tensor,
-        valid: Tensor,
-        spread: Tensor | None,
-        stride: int,
-        with_gradient: bool,
-    ) -> Tensor:
+    def forward(ctx: Any, coarse: Tensor, soft_target: SoftTarget, stride: int, with_gradient: bool) -> Tensor:
         num_classes = coarse.shape[1]
         # CPU reductions over rows of a multiple of 32 are up to four times faster (whole loss: 20 % at K = 150, 35 % at
         # 59, 15 % at 19); it does not pay to append half a block or more.
         padding = -num_classes % 32 if -num_classes % 32 < 16 else 0
-        logits = F.pad(coarse.permute(0, 2, 3, 1), (0, padding), value=PADDING_LOGIT)  # (B, h, w, C)
-        spread = None if spread is None else F.pad(spread, (0, padding))
+        logits = F.pad(coarse.permute(0, 2, 3, 1).contiguous(), (0, padding), value=PADDING_LOGIT)  # (B, h, w, C)
         gradient = torch.empty_like(logits) if with_gradient else None
-        total = _loss_by_bands(logits, labels, share, valid, spread, stride, gradient)
+        total = _loss_by_bands(logits, soft_target, stride, gradient)
         if gradient is not None:
             ctx.save_for_backward(gradient[..., :num_classes].permute(0, 3, 1, 2))  # (B, K, h, w)
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+        if (
+            torch.is_grad_enabled()
+        ):  # create_graph=True; `once_differentiable` would let it pass and treat p as constant
+            raise RuntimeError("upsampled_cross_entropy has no second derivative (create_graph=True)")
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None, None, None, None, None, None
+        return gradient * grad_output, None, None, None
 
 
-def _loss_by_bands(
-    logits: Tensor,
-    labels: Tensor,
-    share: Tensor,
-    valid: Tensor,
-    spread: Tensor | None,
-    stride: int,
-    gradient: Tensor | None,
-) -> Tensor:
+def _loss_by_bands(logits: Tensor, soft_target: SoftTarget, stride: int, gradient: Tensor | None) -> Tensor:
     """Summed loss of coarse `logits` (B, h, w, C); fills `gradient`, of the same shape, unless None."""
     batch, h, w, classes = logits.shape
-    height, width = labels.shape[1:]
+    *maps, spread = soft_target
+    height, width = maps[0].shape[1:]
     vertical = interpolation_matrix(h * stride, h, crop=height, dtype=logits.dtype, device=logits.device)
     horizontal = interpolation_matrix(w * stride, w, crop=width, dtype=logits.dtype, device=logits.device)
     band_rows = BAND_ROWS_CPU if logits.device.type == "cpu" else BAND_ROWS_GPU
@@ -148,8 +135,8 @@ def _loss_by_bands(
             sources = slice(*source_span(rows.start, rows.stop, h * stride, h))
             mix, band = vertical[rows, sources], buffer[: rows.stop - start]
             torch.mm(mix, wide[sources].flatten(1), out=band)
-            soft_target = (x[image, rows].reshape(-1, 1) for x in (labels, share, valid))  # (n, 1) each
-            losses.append(_band_loss(band.view(-1, classes), *soft_target, spread))
+            label, share, valid = (pixels[image, rows].reshape(-1, 1) for pixels in maps)  # (n, 1)
+            losses.append(_band_loss(band.view(-1, classes), label, share, valid, spread))
             if gradient is not None:
                 wide_gradient[sources].flatten(1).addmm_(mix.T, band)
         if gradient is not None:
@@ -157,23 +144,23 @@ def _loss_by_bands(
     return torch.stack(losses).sum()
 
 
-def _band_loss(logits: Tensor, labels: Tensor, share: Tensor, valid: Tensor, spread: Tensor | None) -> Tensor:
+def _band_loss(logits: Tensor, label: Tensor, share: Tensor, valid: Tensor, spread: Tensor | None) -> Tensor:
     """Summed cross-entropy of base-2 `logits` (n, C), which are overwritten with its gradient (in natural logits).
 
     With q the soft target of a pixel and p its softmax: loss = sum(q) * log(sum(exp(x))) - sum(q * x), and the gradient
     is sum(q) * p - q. Base 2 because exp2 is three times faster than exp on the CPU.
     """
     logits -= logits.amax(1, keepdim=True)
-    mass, score = share, share * logits.gather(1, labels)  # (n, 1)
+    mass, score = share, share * logits.gather(1, label)  # (n, 1)
     if spread is not None:
         mass = share + valid * spread.sum()
-        score += valid * (logits @ spread)[:, None]
+        score += valid * (logits[:, : len(spread)] @ spread)[:, None]
     exponentials = logits.exp2_()
     partition = exponentials.sum(1, keepdim=True)
     gradient = exponentials.mul_(mass / partition)
-    gradient.scatter_add_(1, labels, -share)
+    gradient.scatter_add_(1, label, -share)
     if spread is not None:
-        gradient.addr_(valid[:, 0], spread, alpha=-1)
+        gradient[:, : len(spread)].addr_(valid[:, 0], spread, alpha=-1)
     return (mass * partition.log2() - score).sum() * math.log(2)
 
 
@@ -184,21 +171,26 @@ def _labels_and_validity(target: Tensor, ignore_index: int) -> tuple[Tensor, Ten
     return torch.where(valid, labels, 0), valid
 
 
-def _check_sizes(coarse: Tensor, target: Tensor, stride: int) -> None:
-    batch, _, h, w = coarse.shape
-    cells = [math.ceil(side / stride) for side in target.shape[1:]]
-    if [len(target), *cells] != [batch, h, w]:
+def _weight_map(labels: Tensor, valid: Tensor, class_weights: Tensor | None) -> Tensor:
+    """Weight of every pixel, 0 where ignored, shaped like `labels`."""
+    return valid if class_weights is None else class_weights[labels] * valid
+
+
+def _check_sizes(coarse: Tensor, target: Tensor, stride: int, class_weights: Tensor | None) -> None:
+    batch, num_classes, h, w = coarse.shape
+    if (len(target), *(math.ceil(side / stride) for side in target.shape[1:])) != (batch, h, w):
         raise ValueError(
-            f"target of shape {tuple(target.shape)} does not belong to coarse logits of shape {tuple(coarse.shape)}: "
-            f"at stride {stride} these cover {h * stride} x {w * stride} pixels and the target needs {cells} cells; "
-            f"check the model's stride and the padding of the images"
+            f"target of shape {tuple(target.shape)} does not belong to coarse logits of shape {tuple(coarse.shape)}, "
+            f"which cover {h * stride} x {w * stride} pixels at stride {stride}; check stride and image padding"
         )
+    if class_weights is not None and class_weights.shape != (num_classes,):
+        raise ValueError(f"class_weights has shape {tuple(class_weights.shape)}; {num_classes} classes need as many")
 
 
 def _check_labels(labels: Tensor, num_classes: int, ignore_index: int) -> None:
     low, high = (int(extreme) for extreme in labels.aminmax())
     if low < 0 or high >= num_classes:
         raise ValueError(
-            f"label {low if low < 0 else high} is outside 0..{num_classes - 1} and is not the ignore index "
+            f"target holds label {low if low < 0 else high}, outside 0..{num_classes - 1} and not the ignore index "
             f"{ignore_index}; map it to {ignore_index} in the masks or give the model more classes"
         )
