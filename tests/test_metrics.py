@@ -7,7 +7,9 @@ import torch
 from segmenter_pl.metrics import SegmentationMetrics
 
 
-def brute_force(predictions: list[np.ndarray], targets: list[np.ndarray], classes: int, ignore: int) -> dict[str, float]:
+def brute_force(
+    predictions: list[np.ndarray], targets: list[np.ndarray], classes: int, ignore: int
+) -> dict[str, float]:
     prediction = np.concatenate([p.ravel() for p in predictions])
     target = np.concatenate([t.ravel() for t in targets])
     prediction, target = prediction[target != ignore], target[target != ignore]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ RECIPE_KEYS = ("name", "window", "stride", "max_steps", "val_every", "sgd_lr")
 
 def build_datamodule(config: DictConfig) -> SegmentationDataModule:
     """The dataset of `config.dataset`; its class names and K are known at once, its files are read by `setup`."""
-    settings = OmegaConf.masked_copy(config.dataset, [key for key in config.dataset if key not in RECIPE_KEYS])
+    settings = OmegaConf.masked_copy(config.dataset, [str(key) for key in config.dataset if key not in RECIPE_KEYS])
     settings._set_parent(config)
     return instantiate(settings, _convert_="all")
 
@@ -85,7 +86,9 @@ def build_trainer(config: DictConfig) -> Trainer:
     settings = config.trainer
     if settings.max_steps < 1:
         raise ValueError(f"trainer.max_steps={settings.max_steps} must be at least 1: the schedule needs the end")
-    callbacks = [instantiate(c) for name, c in config.callbacks.items() if name != "progress" or settings.enable_progress_bar]
+    callbacks = [
+        instantiate(c) for name, c in config.callbacks.items() if name != "progress" or settings.enable_progress_bar
+    ]
     batches = settings.max_steps * settings.accumulate_grad_batches
     return instantiate(
         settings,
@@ -102,7 +105,7 @@ def build_trainer(config: DictConfig) -> Trainer:
     )
 
 
-def build_evaluator(config: DictConfig, callbacks: list[Callback]) -> Trainer:
+def build_evaluator(config: DictConfig, callbacks: Sequence[Callback]) -> Trainer:
     """A Trainer that only validates, and writes nothing of its own."""
     return instantiate(
         config.trainer,
@@ -125,4 +128,3 @@ def versions() -> dict[str, str]:
     """Of Python and the libraries that results depend on."""
     names = ("segmenter-pl", "torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core")
     return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
-

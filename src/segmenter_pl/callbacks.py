@@ -75,9 +75,14 @@ class MetricsCSV(Logger):
 
 
 class Throughput(Callback):
-    """Logs `train/images_per_second` (all devices, validation left out) and `train/peak_memory_gb` (first device)."""
+    """Logs `train/images_per_second` (all devices, validation left out) and `train/peak_memory_gb` (first device).
 
-    def __init__(self) -> None:
+    Args:
+        every: optimizer steps between two figures.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
         self.images, self.seconds, self.start = 0, 0.0, 0.0
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -91,7 +96,7 @@ class Throughput(Callback):
         self.images += len(batch["image"]) * trainer.world_size
         self.seconds += now - self.start
         self.start = now
-        if (batch_idx + 1) % (trainer.log_every_n_steps * trainer.accumulate_grad_batches) == 0:
+        if (batch_idx + 1) % (self.every * trainer.accumulate_grad_batches) == 0:
             module.log("train/images_per_second", self.images / self.seconds)
             module.log("train/peak_memory_gb", peak_memory_gb())
             self.images, self.seconds = 0, 0.0

@@ -34,6 +34,7 @@ def evaluate(config: DictConfig) -> float:
     }
     report.quiet_lightning()
     datamodule = build.build_datamodule(config)
+    datamodule.eval_split = config.split
     classes = datamodule.classes
     if len(classes) != model.num_classes:
         raise ValueError(
@@ -44,7 +45,7 @@ def evaluate(config: DictConfig) -> float:
     task = SegmentationTask(model, class_names=classes.names, ignore_index=classes.ignore_index, **view)
     callbacks = [SavePredictions(folder / "predictions")] if config.save_predictions else []
     trainer = build.build_evaluator(config, callbacks)
-    trainer.validate(task, dataloaders=datamodule.eval_dataloader(config.split), verbose=False)
+    trainer.validate(task, datamodule=datamodule, verbose=False)
     report.write_evaluation(task, {**build.plain(config), **view}, folder)
     print(report.class_table(task.last))
     print(report.evaluation_line(task.last, folder))

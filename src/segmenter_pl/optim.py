@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -14,8 +15,7 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Split trainable parameters by weight decay and by part of the model.
 
-    Not decayed: vectors (biases, norms, scales) and the learned tokens and position tables (official code,
-    `reference_official` §1.8; the mission of weight decay is the matrices).
+    Not decayed, as in the official code: vectors (biases, norms, scales), learned tokens and position tables.
 
     Args:
         model: its trainable parameters are grouped; names under `decoder.` form the decoder.
@@ -32,7 +32,7 @@ def parameter_groups(
             continue
         in_decoder = name.startswith("decoder.")
         is_token = name.endswith(("pos_embed", "cls_token", "dist_token", "reg_token", "cls_emb"))
-        decays = parameter.ndim > 1 and not is_token
+        decays = weight_decay == 0 or (parameter.ndim > 1 and not is_token)
         key = f"{'decoder' if in_decoder else 'encoder'}{'' if decays else '_no_decay'}"
         group = groups.setdefault(
             key,
@@ -50,7 +50,7 @@ def parameter_groups(
 def polynomial(
     optimizer: Optimizer, total_steps: int, *, power: float = 0.9, floor: float = 1e-5, warmup_steps: int = 0
 ) -> LambdaLR:
-    """Polynomial decay to a floor: (γ − floor)·(1 − t/T)^power + floor at step t of T (paper §4.1; floor: official code)."""
+    """Polynomial decay: (γ − floor)·(1 − t/T)^power + floor at step t of T (paper §4.1; the floor: official code)."""
     return _schedule(optimizer, total_steps, warmup_steps, floor, lambda progress: (1 - progress) ** power)
 
 
@@ -79,5 +79,4 @@ def _schedule(
             return rate(warmup_steps) * (step + 1) / (warmup_steps + 1) / lr
         return rate(step) / lr
 
-    rates = [group["lr"] for group in optimizer.param_groups]
-    return LambdaLR(optimizer, [lambda step, lr=lr: factor(step, lr) for lr in rates])
+    return LambdaLR(optimizer, [partial(factor, lr=group["lr"]) for group in optimizer.param_groups])

@@ -18,11 +18,12 @@ import yaml
 
 if TYPE_CHECKING:
     from lightning import Trainer
+    from omegaconf import DictConfig
 
     from segmenter_pl.task import SegmentationTask
 
 
-def headline(config: dict[str, Any], model: Any, datamodule: Any, *, resumed: bool) -> str:
+def headline(config: DictConfig, model: Any, datamodule: Any, *, resumed: bool) -> str:
     """One line: what is about to run, on what, and where it goes."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return (

@@ -23,6 +23,7 @@ EXECUTION_KEYS = (
     "logger",
     "callbacks.progress",
     "callbacks.panel",
+    "callbacks.throughput",
     "dataset.num_workers",
     "dataset.seed",
     "trainer.accelerator",
@@ -48,7 +49,7 @@ def run_id(*, _root_: DictConfig) -> str:
 
     The same settings give the same directory, with another logger or number of workers too.
     """
-    job = OmegaConf.masked_copy(_root_, [key for key in _root_ if key != "hydra"])
+    job = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     leaves = {key: value for key, value in _leaves(OmegaConf.to_container(job, resolve=True)) if not _is_execution(key)}
     digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
     overrides = sorted(o.lstrip("+~") for o in _root_.hydra.overrides.task)

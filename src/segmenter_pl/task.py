@@ -104,7 +104,7 @@ class SegmentationTask(LightningModule):
         return total / self.batch_pixels
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Normalise by the valid pixels of all micro-batches on all devices, so that 1 and N devices optimise the same."""
+        """Normalise by the valid pixels of all micro-batches on all devices, so that 1 and N devices do the same."""
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
         valid = self.trainer.strategy.reduce(self.valid_pixels.clone(), reduce_op="sum")
         scale = self.batch_pixels * micro_batches / valid.clamp(min=1e-12)

@@ -58,7 +58,7 @@ def test_ids_become_train_ids_in_order(root):
 
 def test_label_map_comes_first(root):
     raw = raw_label(root, "val/d")
-    module = FolderDataModule(root, ignore_value=[9], label_map={7: 3, 3: 9}, **SETTINGS)
+    module = FolderDataModule(root, ignore_value=[9], label_map={3: 9, 7: 3}, **SETTINGS)
     np.testing.assert_array_equal(module.dataset("val").read(0)[1], np.select([raw == 7], [0], 255))
 
 

@@ -28,7 +28,8 @@ class SegmentationDataModule(LightningDataModule, ABC):
         num_workers: loader processes per device; samples do not depend on it.
         seed: of the order of samples and of every augmentation.
 
-    `pad_color` (RGB, 0…255) fills crops of small pictures; set it to the encoder's mean before `setup`.
+    Two attributes may be set before `setup`: `pad_color` (RGB, 0…255; the encoder's mean) fills crops of small
+    pictures; `eval_split` is validated.
     """
 
     classes: Classes
@@ -52,13 +53,14 @@ class SegmentationDataModule(LightningDataModule, ABC):
         self.scale, self.cat_max_ratio, self.photometric = scale, cat_max_ratio, photometric
         self.train_images, self.num_workers, self.seed = train_images, num_workers, seed
         self.pad_color: Sequence[float] = (128, 128, 128)
+        self.eval_split = "val"
 
     @abstractmethod
     def dataset(self, split: str) -> SegmentationDataset:
-        """The dataset of "train" or "val"."""
+        """The dataset of "train", "val" or another split that there is."""
 
     def setup(self, stage: str) -> None:
-        self.val_set = self.dataset("val")
+        self.val_set = self.dataset(self.eval_split)
         self.val_set.transform = eval_transform()
         if stage == "fit":
             train_set = self.dataset("train")
