@@ -23,6 +23,21 @@ if TYPE_CHECKING:
     from segmenter_pl.task import SegmentationTask
 
 
+EXPECTED_WARNINGS = (
+    # Workers only cost time for data drawn in memory; Lightning documents this very filter:
+    # https://lightning.ai/docs/pytorch/stable/advanced/warnings.html
+    ".*does not have many workers.*",
+    # Lightning uses a name that torch renamed: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
+    r".*isinstance\(treespec, LeafSpec\)",
+    # A run goes on in its own directory: https://github.com/Lightning-AI/pytorch-lightning/pull/9615
+    "Checkpoint directory .* exists and is not empty",
+    # backbone.freeze=true asks for it: https://github.com/Lightning-AI/pytorch-lightning/issues/19820
+    ".*in eval mode at the start of training",
+    # Our samplers begin where the run stopped: https://github.com/Lightning-AI/pytorch-lightning/issues/11029
+    ".*your dataloader is not resumable",
+)
+
+
 def headline(config: DictConfig, model: Any, datamodule: Any, *, resumed: bool) -> str:
     """One line: what is about to run, on what, and where it goes."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -129,11 +144,8 @@ def write_atomically(path: Path, text: str) -> None:
 def quiet_lightning() -> None:
     """Our own lines say what ran; Lightning's hints about hardware and stopping would repeat it."""
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    # Workers only cost time for data drawn in memory; Lightning documents this very filter:
-    # https://lightning.ai/docs/pytorch/stable/advanced/warnings.html
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    # Lightning uses a name that torch renamed: https://github.com/Lightning-AI/pytorch-lightning/issues/21326
-    warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message)
 
 
 @contextmanager

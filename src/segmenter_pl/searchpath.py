@@ -15,7 +15,6 @@ from omegaconf import DictConfig, OmegaConf
 EXECUTION_KEYS = (
     "hydra",
     "name",
-    "experiment",  # stands in the name
     "seed",  # a folder of its own
     "run_dir",
     "run_root",
@@ -37,6 +36,10 @@ EXECUTION_KEYS = (
 )
 
 
+# Choices of whole groups that the readable part leaves out: one stands in the name, the other says where to execute.
+UNNAMED_GROUPS = ("experiment", "trainer")
+
+
 class ExperimentsOnSearchPath(SearchPathPlugin):
     """Groups of `segmenter_pl.experiments`; as a plugin, so that --help and glob(*) see them too."""
 
@@ -52,8 +55,9 @@ def run_id(*, _root_: DictConfig) -> str:
     job = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     leaves = {key: value for key, value in _leaves(OmegaConf.to_container(job, resolve=True)) if not _is_execution(key)}
     digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
-    overrides = sorted(o.lstrip("+~") for o in _root_.hydra.overrides.task)
-    readable = "_".join(_readable(o) for o in overrides if not _is_execution(o.partition("=")[0]))
+    overrides = (o.lstrip("+~").partition("=") for o in _root_.hydra.overrides.task)
+    named = sorted((key, value) for key, _, value in overrides if not _is_execution(key) and key not in UNNAMED_GROUPS)
+    readable = "_".join(_readable(key, value) for key, value in named)
     return "-".join(filter(None, [readable[:100].strip("-_."), digest]))
 
 
@@ -76,6 +80,5 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
-def _readable(override: str) -> str:
-    key, _, value = override.partition("=")
+def _readable(key: str, value: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+-]+", "-", f"{key.rsplit('.', 1)[-1]}-{value.rsplit('/', 1)[-1]}")

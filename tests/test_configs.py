@@ -1,0 +1,216 @@
+"""Configurations are code: every option composes and instantiates, and every leaf is read by something."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+import segmenter_pl.conf
+import segmenter_pl.experiments
+from segmenter_pl import build, searchpath
+
+CONF = Path(segmenter_pl.conf.__path__[0])
+EXPERIMENTS = Path(segmenter_pl.experiments.__path__[0])
+SOURCE = Path(build.__file__).parent
+
+
+def options(group: str, root: Path = CONF) -> list[str]:
+    return sorted(path.stem for path in (root / group).glob("*.yaml"))
+
+
+@pytest.fixture(autouse=True)
+def hydra() -> Iterator[None]:
+    searchpath.register()
+    with initialize_config_module("segmenter_pl.conf", version_base="1.3"):
+        yield
+    GlobalHydra.instance().clear()
+
+
+def composed(*overrides: str, tmp: Path | None = None) -> DictConfig:
+    where = [] if tmp is None else [f"run_dir={tmp}"]
+    return compose("train", overrides=[*overrides, *where])
+
+
+@pytest.mark.parametrize("backbone", options("backbone"))
+def test_backbones_build_with_every_decoder_setting(backbone: str) -> None:
+    # One block is enough to see that every key is accepted; tests/models checks the architectures themselves.
+    config = composed(f"backbone={backbone}", "backbone.pretrained=false", "++backbone.depth=1")
+    model = build.build_model(config, num_classes=7)
+    assert model.num_classes == 7
+    assert model.stride == model.encoder.patch_size
+
+
+@pytest.mark.parametrize("decoder", options("decoder"))
+@pytest.mark.parametrize("model", options("model"))
+def test_decoders_and_models_build(decoder: str, model: str) -> None:
+    built = build.build_model(composed(f"decoder={decoder}", f"model={model}"), num_classes=3)
+    assert type(built.decoder).__name__.lower().startswith(decoder)
+
+
+@pytest.mark.parametrize("optimizer", options("optimizer"))
+def test_optimizers_and_schedules_build(optimizer: str) -> None:
+    config = composed(f"optimizer={optimizer}", "decoder_lr_scale=10")
+    datamodule = build.build_datamodule(config)
+    model = build.build_model(config, len(datamodule.classes))
+    task = build.build_task(config, model, datamodule)
+    assert task.make_optimizer is not None
+    assert task.make_schedule is not None
+    made = task.make_optimizer(model)
+    task.make_schedule(made, 300)
+    held = {id(p) for group in made.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters()}
+    rates = {group["name"].split("_")[0]: group["initial_lr"] for group in made.param_groups}
+    assert rates["decoder"] == pytest.approx(10 * rates["encoder"])
+
+
+@pytest.mark.parametrize("trainer", options("trainer"))
+def test_trainers_build(trainer: str, tmp_path: Path) -> None:
+    config = composed(f"trainer={trainer}", tmp=tmp_path)
+    if config.trainer.accelerator == "gpu":  # the option itself asks for hardware that a test cannot count on
+        config.trainer.accelerator, config.trainer.devices = "cpu", 1
+    built = build.build_trainer(config)
+    assert (built.max_steps, built.val_check_interval) == (300, 100)
+
+
+@pytest.mark.parametrize("callbacks", options("callbacks"))
+def test_callbacks_build(callbacks: str, tmp_path: Path) -> None:
+    config = composed(f"callbacks={callbacks}", "logger=csv", tmp=tmp_path)
+    names = {type(callback).__name__ for callback in build.build_trainer(config).callbacks}  # type: ignore[attr-defined]
+    wanted = {c["_target_"].rsplit(".", 1)[-1] for c in OmegaConf.to_container(config.callbacks).values()}
+    assert wanted <= names
+
+
+@pytest.mark.parametrize(
+    ("logger", "classes"),
+    [
+        ("csv", ["MetricsCSV"]),
+        ("wandb", ["MetricsCSV", "WandbLogger"]),
+        ("tensorboard", ["MetricsCSV", "TensorBoardLogger"]),
+        ("none", []),
+    ],
+)
+def test_loggers_build(logger: str, classes: list[str], tmp_path: Path) -> None:
+    assert logger in options("logger")
+    callbacks = ["callbacks=none"] if logger == "none" else []
+    built = build.build_trainer(composed(f"logger={logger}", *callbacks, tmp=tmp_path))
+    assert [type(one).__name__ for one in built.loggers] == classes
+
+
+def test_every_logger_option_is_tested() -> None:
+    assert set(options("logger")) == {"csv", "wandb", "tensorboard", "none"}
+
+
+@pytest.mark.parametrize("dataset", options("dataset"))
+def test_datasets_build(dataset: str, tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("id,name\n0,sky\n1,road\n")
+    root = [] if dataset == "shapes" else [f"dataset.root={tmp_path}"]
+    config = composed(f"dataset={dataset}", *root)
+    assert len(build.build_datamodule(config).classes) == (6 if dataset == "shapes" else 2)
+    assert set(build.RECIPE_KEYS) <= set(config.dataset)
+
+
+@pytest.mark.parametrize("experiment", options("experiment", EXPERIMENTS))
+def test_experiments_compose_and_say_what_they_are(experiment: str) -> None:
+    config = composed(f"experiment={experiment}")
+    assert config.name == experiment
+    OmegaConf.to_container(config, resolve=True)
+    text = (EXPERIMENTS / "experiment" / f"{experiment}.yaml").read_text()
+    for heading in ("# Source:", f"# Command: python train.py experiment={experiment}", "# Cost:", "# Expected:"):
+        assert heading in text
+
+
+def test_camvid_recipe_is_the_one_described() -> None:
+    config = composed("experiment=camvid_seg_t16_mask", "dataset.root=x")
+    dataset, optimizer, schedule = config.dataset, config.optimizer, config.schedule
+    assert (dataset.short_side, list(dataset.scale), dataset.crop, dataset.batch_size) == (360, [0.5, 2.0], 256, 8)
+    assert (dataset.window, dataset.stride, dataset.cat_max_ratio, dataset.photometric) == (256, 192, 0.75, True)
+    assert (optimizer.lr, optimizer.momentum, optimizer.nesterov) == (1e-3, 0.9, True)
+    assert (config.trainer.max_steps, schedule.power, schedule.floor) == (400, 0.9, 1e-5)
+    backbone = config.backbone
+    assert (backbone.drop_path_rate, backbone.norm_eps, backbone.final_norm_eps) == (0.1, 1e-5, 1e-5)
+    assert (config.decoder.dropout, config.decoder.norm_eps) == (0.1, 1e-5)
+    adamw = composed("experiment=camvid_seg_t16_mask_adamw", "dataset.root=x")
+    assert (adamw.optimizer.lr, adamw.optimizer.weight_decay) == (3e-4, 0.01)
+    assert adamw.schedule == schedule
+    different = ("optimizer", "name")
+    assert {k: v for k, v in adamw.items() if k not in different} == {
+        k: v for k, v in config.items() if k not in different
+    }
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    if isinstance(node, dict) and "_target_" not in node:
+        for key, value in node.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else key)
+    elif isinstance(node, dict):
+        return  # its constructor refuses keys it does not know
+    else:
+        yield prefix
+
+
+def test_every_leaf_outside_constructors_is_read() -> None:
+    text = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
+    interpolations = "".join(path.read_text() for path in [*CONF.rglob("*.yaml"), *EXPERIMENTS.rglob("*.yaml")])
+    for entry in ("train", "eval"):
+        config = OmegaConf.to_container(compose(entry), resolve=False)
+        plain = set(leaves(config)) | {f"dataset.{key}" for key in build.RECIPE_KEYS if entry == "train"}
+        unread = {
+            key
+            for key in plain
+            if not re.search(rf'config\.{key}\b|"{key}"', text) and not re.search(rf"\$\{{{key}\}}", interpolations)
+        }
+        assert unread == ({"tag"} if entry == "train" else set())  # tag is read by being part of the run's name
+
+
+def test_misspelt_keys_and_options_are_refused() -> None:
+    with pytest.raises(Exception, match="learning_rate"):
+        composed("optimizer.learning_rate=1")
+    with pytest.raises(Exception, match=r"(?s)vit_b17.*vit_b16"):
+        composed("backbone=vit_b17")
+    with pytest.raises(Exception, match="depht"):
+        build.build_model(composed("+backbone.depht=1"), num_classes=2)
+
+
+def run_id(*overrides: str) -> str:
+    config = compose("train", overrides=list(overrides), return_hydra_config=True)
+    return str(OmegaConf.select(config, "hydra.run.dir"))
+
+
+def test_run_directory_is_a_function_of_what_changes_numbers() -> None:
+    base = run_id()
+    assert base == run_id()
+    same = ("logger=none", "dataset.num_workers=7", "trainer=cpu", "trainer.enable_progress_bar=false", "logger=wandb")
+    assert all(run_id(override) == base for override in same)
+    different = (
+        "optimizer.lr=0.5",
+        "decoder=linear",
+        "seed=1",
+        "tag=again",
+        "trainer.precision=bf16-mixed",
+        "compile=true",
+    )
+    assert len({base, *map(run_id, different)}) == len(different) + 1
+    assert run_id("seed=0", "decoder=linear") == run_id("decoder=linear")
+    assert run_id("optimizer.lr=0.5", "decoder=linear") == run_id("decoder=linear", "optimizer.lr=0.5")
+
+
+def test_run_directory_is_readable_and_fit_for_every_file_system() -> None:
+    path = run_id(
+        "experiment=camvid_seg_t16_mask", "optimizer.lr=0.5", "dataset.root=/some/where", "+decoder.x='a b=c/d'"
+    )
+    assert re.fullmatch(r"runs/camvid_seg_t16_mask/[A-Za-z0-9.+_-]+-[0-9a-f]{8}/seed-0", path)
+    assert "lr-0.5" in path
+    assert len(run_id(f"tag={'long' * 100}").split("/")[2]) <= 120
+
+
+def test_roots_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTER_RUNS", "/elsewhere")
+    monkeypatch.setenv("SEGMENTER_DATA", "/pictures")
+    monkeypatch.delenv("CAMVID", raising=False)
+    assert run_id().startswith("/elsewhere/shapes/")
+    assert composed("experiment=camvid_seg_t16_mask").dataset.root == "/pictures/camvid"
