@@ -15,7 +15,9 @@ setup: $(VENV)/.installed ## Create .venv and install the project with everythin
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	@echo "Installing into $(VENV); the first time takes a few minutes"
+	@# -qq: errors only. One -q shows setuptools' general advice on editable installations as a warning.
+	$(BIN)/python -m pip install -qq --disable-pip-version-check --editable ".[dev]"
 	@touch $@
 
 train: setup ## Train; without ARGS: Segmenter on drawn shapes, about a minute on a CPU

@@ -117,7 +117,7 @@ def test_evaluation_of_the_checkpoint_gives_the_trainings_own_numbers(
     written = json.loads((folder / "results.json").read_text())
     assert miou == trained["miou"]
     assert written["val"] == trained
-    table = list(csv.reader((folder / "classes.csv").open()))
+    table = list(csv.reader((folder / "classes.csv").read_text().splitlines()))
     assert table[0] == ["class", "iou"]
     assert [row[0] for row in table[1:]] == list(trained["classes"])
     printed = capsys.readouterr().out

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from lightning import LightningModule, Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from segmenter_pl.visualize import colorize, overlay, panel, save_label_png
+from segmenter_pl.visualize import colorize, panel, save_label_png
 
 
 class MetricsCSV(Logger):
@@ -74,6 +74,13 @@ class MetricsCSV(Logger):
         self.save()
 
 
+class Progress(RichProgressBar):
+    """Lightning's bar, named for what it counts: one pass over all training steps, not epochs."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return "Training"
+
+
 class Throughput(Callback):
     """Logs `train/images_per_second` (all devices, validation left out) and `train/peak_memory_gb` (first device).
 
@@ -114,11 +121,11 @@ def peak_memory_gb() -> float:
 
 
 class Panel(Callback):
-    """After each validation draws the first pictures beside truth and prediction: `panels/step000100.png`.
+    """After each validation draws some pictures beside truth and prediction: `panels/step000100.png`.
 
     Args:
         save_dir: folder of the PNGs.
-        pictures: how many.
+        pictures: how many, evenly spaced: neighbours in a data set are often alike.
     """
 
     def __init__(self, save_dir: str | Path, pictures: int = 4) -> None:
@@ -137,13 +144,13 @@ class Panel(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        if not trainer.is_global_zero or batch_idx >= self.pictures:
+        spacing = max(1, int(trainer.num_val_batches[dataloader_idx]) // self.pictures)
+        if not trainer.is_global_zero or batch_idx % spacing or len(self.rows) >= self.pictures:
             return
         image = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
         truth = batch["mask"][0].cpu().numpy()
         palette = trainer.datamodule.classes.palette  # type: ignore[attr-defined]
-        labels = outputs.cpu().numpy()
-        self.rows.append([image, colorize(truth, palette), overlay(image, labels, palette, alpha=0.6)])
+        self.rows.append([image, colorize(truth, palette), colorize(outputs.cpu().numpy(), palette)])
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.rows or trainer.sanity_checking:
