@@ -122,3 +122,18 @@ def test_training_on_a_folder_and_evaluating_it(tmp_path: Path) -> None:
         assert image.size == (90, 60)
     trained_miou = json.loads((checkpoint.parents[1] / "results.json").read_text())["val"]["miou"]
     assert json.loads((folder / "results.json").read_text())["val"]["miou"] == trained_miou
+
+
+def test_two_processes_train_like_one_and_speak_once(tmp_path: Path) -> None:
+    options = (*TINY, "decoder.dropout=0", "trainer.max_steps=2", "dataset.val_every=2", "dataset.batch_size=4")
+    quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
+    one = run("train.py", *options, *quiet, runs=tmp_path / "one")
+    two = run("train.py", *options, *quiet, "trainer=ddp", "trainer.devices=2", runs=tmp_path / "two")
+    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
+    assert two.stdout.count("val mIoU") == 1
+    assert "sync_dist" not in two.stderr
+    (first,), (second,) = (list((tmp_path / name).glob("shapes/*/seed-0/results.json")) for name in ("one", "two"))
+    assert first.parent.parent.name == second.parent.parent.name  # devices do not name the run
+    results = [json.loads(path.read_text())["val"] for path in (first, second)]
+    assert results[0]["miou"] == pytest.approx(results[1]["miou"], abs=1e-3)
+    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-4)

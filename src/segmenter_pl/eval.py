@@ -46,9 +46,10 @@ def evaluate(config: DictConfig) -> float:
     callbacks = [SavePredictions(folder / "predictions")] if config.save_predictions else []
     trainer = build.build_evaluator(config, callbacks)
     trainer.validate(task, datamodule=datamodule, verbose=False)
-    report.write_evaluation(task, {**build.plain(config), **view}, folder)
-    print(report.class_table(task.last))
-    print(report.evaluation_line(task.last, folder))
+    if trainer.is_global_zero:
+        report.write_evaluation(task, {**build.plain(config), **view}, folder)
+        print(report.class_table(task.last))
+        print(report.evaluation_line(task.last, folder))
     return task.last["miou"]
 
 

@@ -133,9 +133,11 @@ class SegmentationTask(LightningModule):
         self.last = {**means, "classes": classes, "step": self.trainer.global_step}
         if means["miou"] > self.best.get("miou", -1.0):
             self.best = self.last
-        self.log("val/miou", means.pop("miou"), prog_bar=True)
-        self.log_dict({f"val/{key}": value for key, value in means.items()})
-        self.log_dict({f"val/iou/{name}": value for name, value in classes.items() if value is not None})
+        # Equal on every device already; sync_dist only tells Lightning so.
+        self.log("val/miou", means.pop("miou"), prog_bar=True, sync_dist=True)
+        self.log_dict({f"val/{key}": value for key, value in means.items()}, sync_dist=True)
+        known = {f"val/iou/{name}": value for name, value in classes.items() if value is not None}
+        self.log_dict(known, sync_dist=True)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # A stop that is asked for is validated first: the last weights always have a result.

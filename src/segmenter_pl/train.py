@@ -39,16 +39,18 @@ def train(config: DictConfig) -> float:
     datamodule.setup("fit")  # here already, so that the headline can count the pictures
     task = build.build_task(config, model, datamodule)
     trainer = build.build_trainer(config)
-    report.write_config(config, run_dir)
     last = run_dir / "checkpoints" / "last.ckpt"
-    print(report.headline(config, model, datamodule, resumed=last.exists()))
+    if trainer.is_global_zero:
+        report.write_config(config, run_dir)
+        print(report.headline(config, model, datamodule, resumed=last.exists()))
     with report.closed_loggers(trainer):
         for logger in trainer.loggers:
             logger.log_hyperparams(build.plain(config))
         trainer.fit(task, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
-    results = report.write_results(task, build.plain(config), run_dir)
-    print(report.summary(results, run_dir))
-    return results["best"]["miou"]
+    if trainer.is_global_zero:
+        results = report.write_results(task, build.plain(config), run_dir)
+        print(report.summary(results, run_dir))
+    return task.best["miou"]
 
 
 if __name__ == "__main__":
