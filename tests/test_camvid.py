@@ -11,7 +11,9 @@ from segmenter_pl.train import train
 from tests.test_train import configured
 
 
-def camvid_run(assets: Path, run_dir: Path, *overrides: str, experiment: str = "camvid_seg_t16_mask") -> dict[str, object]:
+def camvid_run(
+    assets: Path, run_dir: Path, *overrides: str, experiment: str = "camvid_seg_t16_mask"
+) -> dict[str, object]:
     weights = assets / "data/weights/vit_tiny_patch16_224.augreg_in21k_ft_in1k.safetensors"
     where = (f"dataset.root={assets / 'data/camvid'}", f"backbone.weights={weights}", f"run_dir={run_dir}")
     quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu")

@@ -20,7 +20,12 @@ def run(*command: str, runs: Path, environment: Mapping[str, str] | None = None)
     """A command in the project's folder, with one thread and its runs below `runs`."""
     settings = {"SEGMENTER_RUNS": str(runs), "OMP_NUM_THREADS": "1", **(environment or {})}
     return subprocess.run(
-        [sys.executable, *command], cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, check=False
+        [sys.executable, *command],
+        cwd=ROOT,
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -64,7 +69,9 @@ def test_missing_weights_are_named_with_the_ways_out(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*.ckpt"))
 
 
-@pytest.mark.parametrize(("script", "words"), [("train.py", ("vit_b16", "camvid_seg_t16_mask")), ("eval.py", ("ckpt",))])
+@pytest.mark.parametrize(
+    ("script", "words"), [("train.py", ("vit_b16", "camvid_seg_t16_mask")), ("eval.py", ("ckpt",))]
+)
 def test_help_teaches(script: str, words: tuple[str, ...], tmp_path: Path) -> None:
     done = run(script, "--help", runs=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -110,8 +117,16 @@ def test_training_on_a_folder_and_evaluating_it(tmp_path: Path) -> None:
             Image.fromarray(image).save(tmp_path / "data" / "images" / split / f"{i}.jpg")
             Image.fromarray(mask).save(tmp_path / "data" / "labels" / split / f"{i}.png")
     (tmp_path / "data" / "classes.csv").write_text("id,name,R,G,B\n0,dark,0,0,0\n1,light,255,255,0\n")
-    sizes = ("dataset.crop=48", "dataset.window=48", "dataset.stride=32", "dataset.short_side=60", "dataset.num_workers=2")
-    trained = run("train.py", "dataset=folder", f"dataset.root={tmp_path / 'data'}", *sizes, *TINY, *SHORT, runs=tmp_path)
+    sizes = (
+        "dataset.crop=48",
+        "dataset.window=48",
+        "dataset.stride=32",
+        "dataset.short_side=60",
+        "dataset.num_workers=2",
+    )
+    trained = run(
+        "train.py", "dataset=folder", f"dataset.root={tmp_path / 'data'}", *sizes, *TINY, *SHORT, runs=tmp_path
+    )
     assert trained.returncode == 0, trained.stderr
     (checkpoint,) = tmp_path.glob("folder/*/seed-0/checkpoints/last.ckpt")
     evaluated = run("eval.py", f"ckpt={checkpoint}", "save_predictions=true", "trainer.accelerator=cpu", runs=tmp_path)

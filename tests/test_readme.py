@@ -22,7 +22,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands(start: str) -> list[str]:
-    lines = (line.split("  #")[0].strip() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines())
+    lines = (
+        line.split("  #")[0].strip() for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()
+    )
     return [line for line in lines if line.startswith(start)]
 
 

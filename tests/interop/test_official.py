@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from segmenter_pl import load_segmenter
 from segmenter_pl.interop import load_official
 from segmenter_pl.models import ModelSpec, Segmenter, ViTEncoder
 from segmenter_pl.ops import upsampled_cross_entropy
@@ -27,7 +28,7 @@ def ours(model: Segmenter, official_name: str) -> torch.nn.Parameter:
 
 
 def test_logits_equal_the_official_ones(case: Path) -> None:
-    model = load_official(case)
+    model = load_segmenter(case)
     assert not model.training
     expected = np.load(case / "expected.npz")
     for i in (0, 1):
@@ -37,7 +38,7 @@ def test_logits_equal_the_official_ones(case: Path) -> None:
 
 
 def test_loss_and_gradients_equal_the_official_ones(case: Path) -> None:
-    model = load_official(case / "checkpoint.pth")
+    model = load_segmenter(case / "checkpoint.pth")
     expected = np.load(case / "expected.npz")
     coarse = model.coarse_logits(torch.from_numpy(expected["loss_input"]))
     target = torch.from_numpy(expected["loss_target"])
