@@ -6,7 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from segmenter_pl.report import EXPECTED_WARNINGS
+
 torch.set_num_threads(1)  # tiny tensors: threads cost more than they give
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for message in EXPECTED_WARNINGS:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
 
 
 def assets_folder() -> Path | None:

@@ -96,8 +96,7 @@ def test_callbacks_build(callbacks: str, tmp_path: Path) -> None:
 )
 def test_loggers_build(logger: str, classes: list[str], tmp_path: Path) -> None:
     assert logger in options("logger")
-    callbacks = ["callbacks=none"] if logger == "none" else []
-    built = build.build_trainer(composed(f"logger={logger}", *callbacks, tmp=tmp_path))
+    built = build.build_trainer(composed(f"logger={logger}", tmp=tmp_path))
     assert [type(one).__name__ for one in built.loggers] == classes
 
 
@@ -109,8 +108,10 @@ def test_every_logger_option_is_tested() -> None:
 def test_datasets_build(dataset: str, tmp_path: Path) -> None:
     (tmp_path / "classes.csv").write_text("id,name\n0,sky\n1,road\n")
     root = [] if dataset == "shapes" else [f"dataset.root={tmp_path}"]
-    config = composed(f"dataset={dataset}", *root)
-    assert len(build.build_datamodule(config).classes) == (6 if dataset == "shapes" else 2)
+    config = composed(f"dataset={dataset}", *root, "seed=3")
+    datamodule = build.build_datamodule(config)
+    assert len(datamodule.classes) == (6 if dataset == "shapes" else 2)
+    assert (datamodule.seed, datamodule.crop, datamodule.batch_size) == (3, config.dataset.crop, 8)
     assert set(build.RECIPE_KEYS) <= set(config.dataset)
 
 
@@ -154,16 +155,20 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_leaf_outside_constructors_is_read() -> None:
-    text = "".join(path.read_text() for path in SOURCE.rglob("*.py"))
-    interpolations = "".join(path.read_text() for path in [*CONF.rglob("*.yaml"), *EXPERIMENTS.rglob("*.yaml")])
+    shared = [SOURCE / "build.py", SOURCE / "report.py"]
     for entry in ("train", "eval"):
         config = OmegaConf.to_container(compose(entry), resolve=False)
+        interpolations = OmegaConf.to_yaml(compose(entry, return_hydra_config=True), resolve=False)
+        if entry == "train":
+            interpolations += "".join(path.read_text() for path in EXPERIMENTS.rglob("*.yaml"))
+        text = "".join(path.read_text() for path in [SOURCE / f"{entry}.py", *shared])
         plain = set(leaves(config)) | {f"dataset.{key}" for key in build.RECIPE_KEYS if entry == "train"}
-        unread = {
+        read = {
             key
             for key in plain
-            if not re.search(rf'config\.{key}\b|"{key}"', text) and not re.search(rf"\$\{{{key}\}}", interpolations)
+            if re.search(rf'config\.{key}\b|config\["{key}"\]|"{key}"', text) or f"${{{key}}}" in interpolations
         }
+        unread = plain - read
         assert unread == ({"tag"} if entry == "train" else set())  # tag is read by being part of the run's name
 
 
@@ -196,7 +201,17 @@ def test_run_directory_is_a_function_of_what_changes_numbers() -> None:
     )
     assert len({base, *map(run_id, different)}) == len(different) + 1
     assert run_id("seed=0", "decoder=linear") == run_id("decoder=linear")
+    camvid = ("experiment=camvid_seg_t16_mask", "backbone.weights=/here/vit.npz")
+    assert run_id(*camvid, "data_root=/a") == run_id(*camvid, "data_root=/b")
+    assert run_id(*camvid, "dataset.root=/a/x").split("/")[2] != run_id(*camvid, "dataset.root=/a/y").split("/")[2]
     assert run_id("optimizer.lr=0.5", "decoder=linear") == run_id("decoder=linear", "optimizer.lr=0.5")
+
+
+def test_overrides_that_spell_out_a_default_find_the_run_under_its_first_name(tmp_path: Path) -> None:
+    first = run_id(f"run_root={tmp_path}", "optimizer.lr=0.5")
+    Path(first).mkdir(parents=True)
+    assert run_id(f"run_root={tmp_path}", "optimizer.lr=0.5", "decoder=mask", "trainer.max_steps=300") == first
+    assert run_id(f"run_root={tmp_path}", "optimizer.lr=0.25") != first
 
 
 def test_run_directory_is_readable_and_fit_for_every_file_system() -> None:

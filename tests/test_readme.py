@@ -29,6 +29,7 @@ def commands(start: str) -> list[str]:
 
 
 def test_there_is_something_to_check() -> None:
+    assert "@@" not in README
     assert len(commands("python train.py")) >= 7
     assert len(commands("python eval.py")) >= 1
     assert {"make train", "make test"} <= set(commands("make "))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from hydra.utils import instantiate
 from lightning import Trainer
-from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.callbacks import Callback, Checkpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 from torch.optim import Optimizer
@@ -29,7 +32,24 @@ def build_datamodule(config: DictConfig) -> SegmentationDataModule:
     """The dataset of `config.dataset`; its class names and K are known at once, its files are read by `setup`."""
     settings = OmegaConf.masked_copy(config.dataset, [str(key) for key in config.dataset if key not in RECIPE_KEYS])
     settings._set_parent(config)
-    return instantiate(settings, _convert_="all")
+    return instantiate(settings, seed=config.seed, _convert_="all")
+
+
+def safe_dataset(stored: dict[str, Any]) -> DictConfig:
+    """The dataset settings of a checkpoint, which may come from anybody: only our own data modules are built from them.
+
+    Raises:
+        ValueError: the settings name another class, or hold what OmegaConf would evaluate.
+    """
+    folder = files("segmenter_pl.conf") / "dataset"
+    known = {yaml.safe_load(entry.read_text())["_target_"] for entry in folder.iterdir() if entry.name.endswith("yaml")}
+    text = json.dumps({key: value for key, value in stored.items() if key != "_target_"})
+    if stored.get("_target_") not in known or "_target_" in text or "${" in text:
+        raise ValueError(
+            f"the checkpoint's dataset {stored.get('_target_')} is not one of {', '.join(sorted(known))}: "
+            "give dataset=NAME yourself"
+        )
+    return OmegaConf.create(stored)
 
 
 def build_model(config: DictConfig, num_classes: int) -> Any:
@@ -86,14 +106,18 @@ def build_trainer(config: DictConfig) -> Trainer:
     settings = config.trainer
     if settings.max_steps < 1:
         raise ValueError(f"trainer.max_steps={settings.max_steps} must be at least 1: the schedule needs the end")
-    callbacks = [
-        instantiate(c) for name, c in config.callbacks.items() if name != "progress" or settings.enable_progress_bar
-    ]
+    if settings.limit_val_batches == 0:
+        raise ValueError("trainer.limit_val_batches=0: a run ends with a validation; use 1 to make it short")
+    loggers = [instantiate(one) for one in config.logger.values() if isinstance(one, DictConfig)]
+    # Lightning refuses a learning-rate monitor without a logger, and a bar that was switched off.
+    unwanted = {"learning_rate": not loggers, "progress": not settings.enable_progress_bar}
+    callbacks = [instantiate(one) for name, one in config.callbacks.items() if not unwanted.get(name)]
     batches = settings.max_steps * settings.accumulate_grad_batches
     return instantiate(
         settings,
         callbacks=callbacks,
-        logger=[instantiate(logger) for logger in config.logger.values()],
+        logger=loggers,
+        enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         max_epochs=1,  # the loader is one pass of the whole training
         check_val_every_n_epoch=None,

@@ -1,10 +1,13 @@
 """Lightning callbacks and loggers of a run."""
 
 import csv
+import io
 import resource
 import sys
 import time
 from argparse import Namespace
+from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +23,26 @@ from segmenter_pl.visualize import colorize, panel, save_label_png
 
 
 class MetricsCSV(Logger):
-    """`metrics.csv` in the run directory: one row per step, columns as they appear, rewritten atomically.
+    """`metrics.csv` in the run directory: one row per step, columns as they appear.
 
     A run that is started again keeps its earlier rows; rows at or past the first step logged now are dropped,
-    so a resumed run has neither gaps nor repeats. (Lightning's CSVLogger deletes the file instead.)
+    so a resumed run has neither gaps nor repeats. (Lightning's CSVLogger deletes the file instead.) Only the last row
+    is written in place; when columns are added the file is replaced as a whole.
     """
 
     def __init__(self, save_dir: str | Path) -> None:
         super().__init__()
         self.path = Path(save_dir) / "metrics.csv"
         self.rows: dict[int, dict[str, Any]] = {}
-        self.resumed = False
+        self.columns = ["step"]
+        self.tail_step = 0
+        self.tail: int | None = None  # where the last row starts in the file; None: write the whole file
+        self.started = False
         if self.path.exists():
-            with self.path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
-            self.rows = {int(row["step"]): {k: v for k, v in row.items() if v and k != "step"} for row in rows}
+            text = self.path.read_text()
+            whole_lines = text[: text.rfind("\n") + 1].splitlines()
+            for row in csv.DictReader(whole_lines):
+                self._add(int(row["step"]), {key: value for key, value in row.items() if value and key != "step"})
 
     @property
     def name(self) -> str:
@@ -54,21 +62,48 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         step = step or 0
-        if not self.resumed:
-            self.rows = {s: row for s, row in self.rows.items() if s < step}
-            self.resumed = True
-        self.rows.setdefault(step, {}).update({k: v for k, v in metrics.items() if k != "epoch"})
+        if not self.started:
+            self.rows = {known: row for known, row in self.rows.items() if known < step}
+            self.started, self.tail = True, None
+        self._add(step, {key: value for key, value in metrics.items() if key != "epoch"})
+
+    def _add(self, step: int, metrics: dict[str, Any]) -> None:
+        self.rows.setdefault(step, {}).update(metrics)
+        if new := [key for key in metrics if key not in self.columns]:
+            self.columns += new
+            self.tail = None
 
     @rank_zero_only
     def save(self) -> None:
-        columns = dict.fromkeys(key for row in self.rows.values() for key in row)
+        if not self.rows:
+            return
+        if self.tail is None:
+            self._replace()
+            return
+        *complete, last = reversed(list(takewhile(lambda step: step >= self.tail_step, reversed(self.rows))))
+        before, line = self._lines(complete), self._lines([last])
+        with self.path.open("r+b") as file:
+            file.seek(self.tail)
+            file.write(before + line)
+            file.truncate()
+        self.tail, self.tail_step = self.tail + len(before), last
+
+    def _replace(self) -> None:
+        *complete, last = self.rows
+        before = self._lines(complete, header=True)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(self.path.name + ".tmp")
-        with temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, ["step", *columns])
-            writer.writeheader()
-            writer.writerows({"step": step, **self.rows[step]} for step in sorted(self.rows))
+        temporary.write_bytes(before + self._lines([last]))
         temporary.replace(self.path)
+        self.tail, self.tail_step = len(before), last
+
+    def _lines(self, steps: Iterable[int], *, header: bool = False) -> bytes:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, lineterminator="\n")
+        if header:
+            writer.writeheader()
+        writer.writerows({"step": step, **self.rows[step]} for step in steps)
+        return text.getvalue().encode()
 
     def finalize(self, status: str) -> None:
         self.save()
@@ -120,6 +155,9 @@ def peak_memory_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
 
 
+LONG_SIDE = 512  # pixels of a picture in a panel, at most
+
+
 class Panel(Callback):
     """After each validation draws some pictures beside truth and prediction: `panels/step000100.png`.
 
@@ -147,10 +185,12 @@ class Panel(Callback):
         spacing = max(1, int(trainer.num_val_batches[dataloader_idx]) // self.pictures)
         if not trainer.is_global_zero or batch_idx % spacing or len(self.rows) >= self.pictures:
             return
-        image = batch["image"][0].permute(1, 2, 0).cpu().numpy()  # (H, W, 3)
-        truth = batch["mask"][0].cpu().numpy()
         palette = trainer.datamodule.classes.palette  # type: ignore[attr-defined]
-        self.rows.append([image, colorize(truth, palette), colorize(outputs.cpu().numpy(), palette)])
+        step = -(-max(outputs.shape) // LONG_SIDE)
+        image, truth, labels = (
+            picture[..., ::step, ::step].cpu().numpy() for picture in (batch["image"][0], batch["mask"][0], outputs)
+        )
+        self.rows.append([image.transpose(1, 2, 0), colorize(truth, palette), colorize(labels, palette)])
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         if not self.rows or trainer.sanity_checking:

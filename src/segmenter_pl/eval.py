@@ -26,8 +26,11 @@ def evaluate(config: DictConfig) -> float:
     checkpoint = Path(config.ckpt)
     model = load_segmenter(checkpoint)
     assert model.spec is not None
-    if config.dataset is None:
-        config.dataset = OmegaConf.create(read_checkpoint(checkpoint)["segmenter"]["config"]["dataset"])
+    if config.dataset is None or "_target_" not in config.dataset:
+        if model.spec.classes is None:
+            raise ValueError(f"ckpt={config.ckpt} is an official checkpoint, which tells no dataset: give dataset=NAME")
+        stored = read_checkpoint(checkpoint)["segmenter"]["config"]["dataset"]
+        config.dataset = OmegaConf.merge(build.safe_dataset(stored), config.dataset or {})
     view = {
         key: getattr(model.spec, key) if config[key] == "auto" else config[key]
         for key in ("window", "stride", "short_side")
@@ -41,7 +44,14 @@ def evaluate(config: DictConfig) -> float:
             f"ckpt={config.ckpt} predicts {model.num_classes} classes but dataset {config.dataset.name} has "
             f"{len(classes)}: choose the dataset it was trained on"
         )
-    folder = report.evaluation_folder(checkpoint, config.dataset.name, config.split)
+    if model.spec.classes not in (None, classes.names):
+        pairs = zip(model.spec.classes or (), classes.names, strict=True)
+        trained, here = next(pair for pair in pairs if pair[0] != pair[1])
+        raise ValueError(
+            f"ckpt={config.ckpt} was trained with other classes than dataset {config.dataset.name} has: "
+            f"{trained!r} stands where this has {here!r}; choose the dataset it was trained on"
+        )
+    folder = report.evaluation_folder(checkpoint, config)
     task = SegmentationTask(model, class_names=classes.names, ignore_index=classes.ignore_index, **view)
     callbacks = [SavePredictions(folder / "predictions")] if config.save_predictions else []
     trainer = build.build_evaluator(config, callbacks)

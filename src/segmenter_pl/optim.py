@@ -75,6 +75,8 @@ def _schedule(
         def rate(t: int) -> float:
             return (lr - floor) * decay(min(t / total_steps, 1.0)) + floor
 
+        if lr == 0:  # a part that decoder_lr_scale=0 holds still
+            return 1.0
         if step < warmup_steps:
             return rate(warmup_steps) * (step + 1) / (warmup_steps + 1) / lr
         return rate(step) / lr

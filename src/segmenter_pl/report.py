@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 if TYPE_CHECKING:
-    from lightning import Trainer
     from omegaconf import DictConfig
 
     from segmenter_pl.task import SegmentationTask
@@ -41,9 +40,9 @@ EXPECTED_WARNINGS = (
 def headline(config: DictConfig, model: Any, datamodule: Any, *, resumed: bool) -> str:
     """One line: what is about to run, on what, and where it goes."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    parts = " + ".join(type(part).__name__ for part in model.children())
     return (
-        f"{'Continuing' if resumed else 'Training'} {config['name']}: "
-        f"{type(model.encoder).__name__} + {type(model.decoder).__name__}, {trained / 1e6:.2f} M parameters, "
+        f"{'Continuing' if resumed else 'Training'} {config['name']}: {parts}, {trained / 1e6:.2f} M parameters, "
         f"{len(datamodule.train_set)} pictures of {len(datamodule.classes)} classes "
         f"({len(datamodule.val_set)} to validate), {config['trainer']['max_steps']} steps of "
         f"{config['dataset']['batch_size']} → {_shown(config['run_dir'])}"
@@ -84,10 +83,15 @@ def write_results(task: SegmentationTask, config: dict[str, Any], run_dir: Path)
     return results
 
 
-def evaluation_folder(checkpoint: Path, dataset: str, split: str) -> Path:
-    """`eval/<dataset>-<split>-<tta>` in the run directory of a checkpoint, or beside a checkpoint that stands alone."""
+def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
+    """`eval/<checkpoint>/<dataset>-<split>-<tta>` in a run directory, or beside a checkpoint that stands alone.
+
+    A window, stride or short side other than the training's is part of the name, so that results do not mix.
+    """
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    return (folder.parent if folder.name == "checkpoints" else folder) / "eval" / f"{dataset}-{split}-none"
+    view = [f"-{key}{config[key]}" for key in ("window", "stride", "short_side") if config[key] != "auto"]
+    name = f"{config.dataset.name}-{config.split}-none{''.join(view)}"
+    return (folder.parent if folder.name == "checkpoints" else folder) / "eval" / checkpoint.stem / name
 
 
 def write_evaluation(task: SegmentationTask, config: dict[str, Any], folder: Path) -> None:
@@ -149,7 +153,7 @@ def quiet_lightning() -> None:
 
 
 @contextmanager
-def closed_loggers(trainer: Trainer) -> Iterator[None]:
+def closed_loggers() -> Iterator[None]:
     """Ends W&B's run with the right exit code, or the next job of a sweep would log into it."""
     failed = True
     try:

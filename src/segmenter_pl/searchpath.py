@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
@@ -24,7 +25,6 @@ EXECUTION_KEYS = (
     "callbacks.panel",
     "callbacks.throughput",
     "dataset.num_workers",
-    "dataset.seed",
     "trainer.accelerator",
     "trainer.devices",
     "trainer.num_nodes",
@@ -35,6 +35,9 @@ EXECUTION_KEYS = (
     "trainer.profiler",
 )
 
+
+# Files and folders count by their own name, wherever they lie.
+LOCATION_KEYS = ("dataset.root", "dataset.classes_file", "backbone.weights")
 
 # Choices of whole groups that the readable part leaves out: one stands in the name, the other says where to execute.
 UNNAMED_GROUPS = ("experiment", "trainer")
@@ -50,11 +53,15 @@ class ExperimentsOnSearchPath(SearchPathPlugin):
 def run_id(*, _root_: DictConfig) -> str:
     """Readable overrides and 8 hex digits over every key that changes numbers: no clock, no machine.
 
-    The same settings give the same directory, with another logger or number of workers too.
+    The same settings give the same directory, with another logger or number of workers too. Overrides that spell out
+    a default do not change the digits, so a directory that has them is found again under its first name.
     """
     job = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
     leaves = {key: value for key, value in _leaves(OmegaConf.to_container(job, resolve=True)) if not _is_execution(key)}
+    leaves |= {key: Path(leaves[key]).name for key in LOCATION_KEYS if leaves.get(key)}
     digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    for known in sorted(Path(job.run_root, str(job.name)).glob(f"*{digest}")):
+        return known.name
     overrides = (o.lstrip("+~").partition("=") for o in _root_.hydra.overrides.task)
     named = sorted((key, value) for key, _, value in overrides if not _is_execution(key) and key not in UNNAMED_GROUPS)
     readable = "_".join(_readable(key, value) for key, value in named)

@@ -73,8 +73,8 @@ class SegmentationTask(LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.valid_pixels: Tensor
-        self.register_buffer("valid_pixels", torch.zeros(()), persistent=False)
+        # Not a buffer: DDP would overwrite every rank's with the first one's.
+        self.valid_pixels: Tensor | int = 0
         self.batch_pixels = 1
         self.best: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
@@ -97,7 +97,7 @@ class SegmentationTask(LightningModule):
             coarse, target, self.model.stride, label_smoothing=self.label_smoothing, reduction="sum", **counting
         )
         valid = pixel_weight(target, **counting)
-        self.valid_pixels += valid
+        self.valid_pixels = self.valid_pixels + valid
         self.log("train/loss", (total / valid.clamp(min=1e-12)).detach(), prog_bar=True)
         self.batch_pixels = target.numel()
         # All pixels, a constant, stand in for the valid ones: on_before_optimizer_step puts that right.
@@ -106,10 +106,10 @@ class SegmentationTask(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Normalise by the valid pixels of all micro-batches on all devices, so that 1 and N devices do the same."""
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        valid = self.trainer.strategy.reduce(self.valid_pixels.clone(), reduce_op="sum")
-        scale = self.batch_pixels * micro_batches / valid.clamp(min=1e-12)
+        valid: Any = self.trainer.strategy.reduce(self.valid_pixels, reduce_op="sum")
+        scale = self.batch_pixels * micro_batches / valid.float().clamp(min=1e-12)
         torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
-        self.valid_pixels.zero_()
+        self.valid_pixels = 0
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count one picture (batch of 1) and return its class ids (H, W)."""
@@ -124,6 +124,8 @@ class SegmentationTask(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         values = self.metrics.compute()
+        if values["miou"].isnan():
+            raise ValueError("no picture of the validation split has a labelled pixel: check dataset.ignore_value")
         iou = dict(zip(self.class_names, values["iou"].tolist(), strict=True))
         means = {key: float(values[key]) for key in ("miou", "pixel_accuracy", "mean_accuracy")}
         means["loss"] = float(self.val_loss.compute())

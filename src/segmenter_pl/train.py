@@ -12,6 +12,8 @@ searchpath.register()
 @hydra.main(version_base="1.3", config_path="pkg://segmenter_pl.conf", config_name="train")
 def main(config: DictConfig) -> float:
     """Train one configuration; returns the best val mIoU, for sweepers."""
+    if config.run_dir is not None:
+        raise ValueError(f"run_dir={config.run_dir}: the run sets it itself; use run_root, name or tag")
     config.run_dir = HydraConfig.get().runtime.output_dir
     return train(config)
 
@@ -43,7 +45,7 @@ def train(config: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_config(config, run_dir)
         print(report.headline(config, model, datamodule, resumed=last.exists()))
-    with report.closed_loggers(trainer):
+    with report.closed_loggers():
         for logger in trainer.loggers:
             logger.log_hyperparams(build.plain(config))
         trainer.fit(task, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)

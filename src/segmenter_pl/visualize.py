@@ -42,9 +42,15 @@ def panel(rows: Sequence[Sequence[Picture]], gap: int = 4) -> Picture:
 
 
 def save_label_png(labels: NDArray[np.integer], path: Path, palette: Palette) -> None:
-    """Write class ids as a palette PNG, so that it reads back as ids and shows as colours (at most 256 classes)."""
-    image = Image.fromarray(labels.astype(np.uint8), mode=None)
-    image.putpalette([channel for color in palette for channel in color])
+    """Write class ids as a palette PNG, so that it reads back as ids and shows as colours.
+
+    Above 256 classes it is a 16-bit grey PNG, which has no colours.
+    """
+    if len(palette) > 256:
+        image = Image.fromarray(labels.astype(np.uint16))
+    else:
+        image = Image.fromarray(labels.astype(np.uint8))
+        image.putpalette([channel for color in palette for channel in color])
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     image.save(temporary, format="PNG")

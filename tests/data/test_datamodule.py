@@ -1,11 +1,7 @@
-from importlib.resources import files
-
 import lightning.pytorch as pl
 import pytest
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch.callbacks import ModelCheckpoint
-from omegaconf import OmegaConf
 
 from segmenter_pl.data.shapes import ShapesDataModule
 
@@ -128,21 +124,3 @@ def test_errors_name_the_setting(tmp_path):
         fit(tmp_path, train_images=513)
     with pytest.raises(TypeError, match="colour_noise"):
         ShapesDataModule(**settings(), colour_noise=1)
-
-
-RECIPE_KEYS = {"name", "window", "stride", "max_steps", "val_every", "sgd_lr"}  # facts for others than the data module
-
-
-@pytest.mark.parametrize("name", ["shapes", "folder"])
-def test_config_names_the_settings_of_its_module(name, tmp_path):
-    config = OmegaConf.create(
-        {"seed": 3, "dataset": OmegaConf.load(str(files("segmenter_pl.conf") / f"dataset/{name}.yaml"))}
-    )
-    assert set(config.dataset) >= RECIPE_KEYS
-    config.dataset.root = str(tmp_path)
-    (tmp_path / "classes.csv").write_text("id,name\n0,a\n")
-    keys = {key: config.dataset[key] for key in config.dataset if key not in RECIPE_KEYS}
-    if name == "shapes":
-        del keys["root"]
-    module = instantiate(keys, _convert_="all")
-    assert (module.seed, module.crop, module.batch_size) == (3, config.dataset.crop, config.dataset.batch_size)

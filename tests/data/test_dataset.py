@@ -34,8 +34,11 @@ def test_classes_reject_what_does_not_fit():
         Classes(("a", "b"), ((0, 0, 0),))
     with pytest.raises(ValueError, match="more than once: a"):
         Classes(("a", "a"), ((0, 0, 0), (1, 1, 1)))
-    with pytest.raises(ValueError, match="ignore_index=1 is also a train id"):
-        Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), ignore_index=1)
+    for wrong in (1, -100, 256):
+        with pytest.raises(ValueError, match=f"ignore_index={wrong} must lie in 2…255"):
+            Classes(("a", "b"), ((0, 0, 0), (1, 1, 1)), ignore_index=wrong)
+    with pytest.raises(ValueError, match=r"colour \(300, 0, 0\)"):
+        Classes(("a",), ((300, 0, 0),))
     with pytest.raises(ValueError, match="0 class names"):
         Classes((), ())
 

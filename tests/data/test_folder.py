@@ -48,7 +48,7 @@ def test_ids_become_train_ids_in_order(root):
     assert module.classes.names == ("sky", "road")
     assert module.classes.palette == ((4, 5, 6), (1, 2, 3))
     dataset = module.dataset("train")
-    assert [dataset.name(index) for index in range(len(dataset))] == ["a_c", "b"]
+    assert [dataset.name(index) for index in range(len(dataset))] == ["a/c", "b"]
     for index, name in enumerate(["train/a/c", "train/b"]):
         raw = raw_label(root, name)
         mask = dataset.read(index)[1]

@@ -104,6 +104,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
     def val_dataloader(self) -> DataLoader[dict[str, Any]]:
         """Whole pictures at their own size, one by one, each on exactly one device."""
         trainer = self._trainer()
+        if len(self.val_set) < trainer.world_size:
+            raise ValueError(
+                f"{len(self.val_set)} pictures to validate on {trainer.world_size} devices: use fewer trainer.devices"
+            )
         sampler = EvalSampler(len(self.val_set), trainer.global_rank, trainer.world_size)
         return self._loader(self.val_set, batch_size=1, sampler=sampler)
 

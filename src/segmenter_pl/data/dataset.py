@@ -36,8 +36,14 @@ class Classes:
             raise ValueError(
                 f"class names occur more than once: {', '.join(duplicates)}; give every class its own name"
             )
-        if 0 <= self.ignore_index < len(self.names):
-            raise ValueError(f"ignore_index={self.ignore_index} is also a train id (0…{len(self.names) - 1})")
+        if wrong := [color for color in self.palette if len(color) != 3 or not all(0 <= c <= 255 for c in color)]:
+            raise ValueError(f"colour {wrong[0]} is not three numbers 0…255: correct it")
+        highest = np.iinfo(self.mask_dtype).max
+        if not len(self.names) <= self.ignore_index <= highest:
+            raise ValueError(
+                f"ignore_index={self.ignore_index} must lie in {len(self.names)}…{highest}: beyond the train ids, and "
+                "within what a mask can hold"
+            )
 
     def __len__(self) -> int:
         return len(self.names)
@@ -66,7 +72,7 @@ class SegmentationDataset(Dataset[dict[str, Any]], ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """The stem for output files."""
+        """Path of output files, without suffix; unique in the dataset, may hold folders ("/")."""
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, Any]:
         """The sample of an index (evaluation) or of an (epoch, index) pair (training).
@@ -123,8 +129,8 @@ class PairDataset(SegmentationDataset):
         return len(self.pictures)
 
     def name(self, index: int) -> str:
-        """The path below the pictures' common folder, without suffix, folders joined by "_"."""
-        return "_".join(self.pictures[index].relative_to(self._base).with_suffix("").parts)
+        """The path below the pictures' common folder, without suffix."""
+        return self.pictures[index].relative_to(self._base).with_suffix("").as_posix()
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         picture, label = self.pictures[index], self.labels[index]
