@@ -1,4 +1,4 @@
-"""The metrics file through starts, stops and new columns; panels."""
+"""The metrics file through starts, stops and new columns."""
 
 import csv
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from segmenter_pl.callbacks import MetricsCSV
+from segmenter_pl.loggers import MetricsCSV
 
 
 def read(path: Path) -> list[dict[str, str]]:
