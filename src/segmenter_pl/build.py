@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from segmenter_pl.optim import parameter_groups
+from segmenter_pl.report import versions
 from segmenter_pl.task import SegmentationTask
 
 if TYPE_CHECKING:
@@ -146,9 +145,3 @@ def plain(config: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(config, resolve=True)
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}
-
-
-def versions() -> dict[str, str]:
-    """Of Python and the libraries that results depend on."""
-    names = ("segmenter-pl", "torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core")
-    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}

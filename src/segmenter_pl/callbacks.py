@@ -100,7 +100,7 @@ class Panel(Callback):
         self.rows.append([image.transpose(1, 2, 0), colorize(truth, palette), colorize(labels, palette)])
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        if not self.rows or trainer.sanity_checking:
+        if not self.rows:
             return
         sheet = panel(self.rows)
         self.save_dir.mkdir(parents=True, exist_ok=True)

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,26 +60,15 @@ def summary(results: dict[str, Any], run_dir: Path) -> str:
     )
 
 
-def write_config(config: Any, run_dir: Path) -> None:
+def write_config(config: dict[str, Any], run_dir: Path) -> None:
     """`config.yaml`: everything resolved."""
-    from segmenter_pl.build import plain
-
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(run_dir / "config.yaml", yaml.safe_dump(plain(config), sort_keys=False))
+    write_atomically(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
 def write_results(task: SegmentationTask, config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """`results.json`: fractions, not percent; `val` is of the last weights, `best` of the best."""
-    from segmenter_pl.build import versions
-
-    results = {
-        "val": {key: value for key, value in task.last.items() if key != "step"},
-        "best": task.best,
-        "steps": task.trainer.global_step,
-        "config": config,
-        "command": command(),
-        "versions": versions(),
-    }
+    results = {**_record(task, config), "best": task.best, "steps": task.trainer.global_step}
     write_atomically(run_dir / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
@@ -96,16 +86,8 @@ def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
 
 def write_evaluation(task: SegmentationTask, config: dict[str, Any], folder: Path) -> None:
     """`results.json` and `classes.csv` of one evaluation."""
-    from segmenter_pl.build import versions
-
-    results = {
-        "val": {key: value for key, value in task.last.items() if key != "step"},
-        "config": config,
-        "command": command(),
-        "versions": versions(),
-    }
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    write_atomically(folder / "results.json", json.dumps(_record(task, config), indent=2) + "\n")
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["class", "iou"])
@@ -131,6 +113,18 @@ def evaluation_line(result: dict[str, Any], folder: Path) -> str:
 
 def read_results(run_dir: Path) -> dict[str, Any]:
     return json.loads((run_dir / "results.json").read_text())
+
+
+def _record(task: SegmentationTask, config: dict[str, Any]) -> dict[str, Any]:
+    """What training and evaluation both write: the latest result and all that made it."""
+    val = {key: value for key, value in task.last.items() if key != "step"}
+    return {"val": val, "config": config, "command": command(), "versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Of Python and the libraries that results depend on."""
+    names = ("segmenter-pl", "torch", "lightning", "timm", "torchmetrics", "albumentations", "hydra-core")
+    return {"python": sys.version.split()[0], **{name: version(name) for name in names}}
 
 
 def command() -> str:

@@ -41,16 +41,17 @@ def train(config: DictConfig) -> float:
     datamodule.setup("fit")  # here already, so that the headline can count the pictures
     task = build.build_task(config, model, datamodule)
     trainer = build.build_trainer(config)
+    settings = build.plain(config)
     last = run_dir / "checkpoints" / "last.ckpt"
     if trainer.is_global_zero:
-        report.write_config(config, run_dir)
+        report.write_config(settings, run_dir)
         print(report.headline(config, model, datamodule, resumed=last.exists()))
     with report.closed_loggers():
         for logger in trainer.loggers:
-            logger.log_hyperparams(build.plain(config))
+            logger.log_hyperparams(settings)
         trainer.fit(task, datamodule=datamodule, ckpt_path=last if last.exists() else None, weights_only=True)
     if trainer.is_global_zero:
-        results = report.write_results(task, build.plain(config), run_dir)
+        results = report.write_results(task, settings, run_dir)
         print(report.summary(results, run_dir))
     return task.best["miou"]
 
