@@ -89,8 +89,8 @@ def test_callbacks_build(callbacks: str, tmp_path: Path) -> None:
     ("logger", "classes"),
     [
         ("csv", ["MetricsCSV"]),
-        ("wandb", ["MetricsCSV", "WandbLogger"]),
-        ("tensorboard", ["MetricsCSV", "TensorBoardLogger"]),
+        ("wandb", ["MetricsCSV", "Wandb"]),
+        ("tensorboard", ["MetricsCSV", "TensorBoard"]),
         ("none", []),
     ],
 )
@@ -155,7 +155,7 @@ def leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 
 def test_every_leaf_outside_constructors_is_read() -> None:
-    shared = [SOURCE / "build.py", SOURCE / "report.py"]
+    shared = [SOURCE / "build.py", SOURCE / "report.py", SOURCE / "resume.py"]
     for entry in ("train", "eval"):
         config = OmegaConf.to_container(compose(entry), resolve=False)
         interpolations = OmegaConf.to_yaml(compose(entry, return_hydra_config=True), resolve=False)

@@ -60,7 +60,7 @@ def test_links_and_pictures_lead_somewhere() -> None:
 
 
 def test_named_options_exist_and_none_is_forgotten() -> None:
-    for group in ("backbone", "decoder", "dataset", "optimizer", "trainer", "logger", "callbacks"):
+    for group in ("backbone", "decoder", "dataset", "optimizer", "trainer", "logger", "callbacks", "debug"):
         (row,) = re.findall(rf"^\| `{group}` \|(.*)\|$", README, flags=re.MULTILINE)
         named = set(re.findall(r"`([a-z][a-z0-9_]*)`", row))
         assert named == {path.stem for path in (ROOT / "conf" / group).glob("*.yaml")}, group

@@ -62,7 +62,8 @@ def test_run_directory_holds_what_the_design_lists(finished: tuple[Path, float])
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert names == checkpoints | panels | {"config.yaml", "metrics.csv", "results.json"}
     results = json.loads((run_dir / "results.json").read_text())
-    assert {"val", "best", "steps", "config", "command", "versions"} == set(results)
+    assert {"val", "best", "steps", "faults", "config", "command", "versions"} == set(results)
+    assert results["faults"] == {"skipped_steps": 0, "unreadable": []}
     assert {"miou", "pixel_accuracy", "mean_accuracy", "loss", "classes"} == set(results["val"])
     assert results["steps"] == 4
     assert returned == results["best"]["miou"]
@@ -76,16 +77,17 @@ def test_run_directory_holds_what_the_design_lists(finished: tuple[Path, float])
 
 def test_metrics_csv_has_losses_rates_speed_and_classes(finished: tuple[Path, float]) -> None:
     rows = rows_of(finished[0])
-    assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4"]
     assert [bool(row["val/miou"]) for row in rows] == [False, True, False, True]
     assert {"val/loss", "val/pixel_accuracy", "val/mean_accuracy", "val/iou/circle"} <= set(rows[0])
     for row in rows:
         assert float(row["train/loss"]) > 0
+        assert float(row["train/grad_norm"]) > 0
         assert float(row["train/images_per_second"]) > 0
         assert float(row["train/peak_memory_gb"]) > 0
     floor = 1e-5
     expected = [(0.1 - floor) * (1 - t / 4) ** 0.9 + floor for t in range(4)]
-    assert [float(row["lr-SGD/encoder"]) for row in rows] == pytest.approx(expected)
+    assert [float(row["lr/encoder"]) for row in rows] == pytest.approx(expected)
 
 
 def test_checkpoint_is_plain_data_and_gives_the_same_model(finished: tuple[Path, float]) -> None:
@@ -210,35 +212,6 @@ def test_finished_run_prints_its_result_and_is_left_alone(
     assert train(tiny_run(run_dir)) == returned
     assert {path: path.stat().st_mtime_ns for path in run_dir.rglob("*")} == before
     assert "Finished before" in capsys.readouterr().out
-
-
-class Interrupt(Exception):
-    """Stands for whatever ends a run."""
-
-
-def test_interrupted_run_goes_on_and_ends_with_the_same_numbers(
-    finished: tuple[Path, float], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    whole_step = SegmentationTask.training_step
-
-    def until_step_3(self: SegmentationTask, batch: Any, batch_idx: int) -> Any:
-        if batch_idx == 3:
-            raise Interrupt
-        return whole_step(self, batch, batch_idx)
-
-    monkeypatch.setattr(SegmentationTask, "training_step", until_step_3)
-    with pytest.raises(Interrupt):
-        train(tiny_run(tmp_path))
-    assert not (tmp_path / "results.json").exists()
-    monkeypatch.undo()
-    assert train(tiny_run(tmp_path)) == finished[1]
-    theirs, ours = (read_checkpoint(run / "checkpoints/last.ckpt")["state_dict"] for run in (finished[0], tmp_path))
-    assert all(torch.equal(theirs[key], ours[key]) for key in theirs)
-    unequal = ("train/images_per_second", "train/peak_memory_gb")
-    kept = [
-        [{k: v for k, v in row.items() if k not in unequal} for row in rows_of(run)] for run in (finished[0], tmp_path)
-    ]
-    assert kept[0] == kept[1]
 
 
 def test_two_workers_give_the_same_bits(finished: tuple[Path, float], tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from segmenter_pl.callbacks import AtomicCheckpointIO, Interruption, Recorder
+from segmenter_pl.data.sampling import check_batch_size
+from segmenter_pl.guard import NonFiniteGuard
 from segmenter_pl.optim import parameter_groups
 from segmenter_pl.report import versions
 from segmenter_pl.task import SegmentationTask
@@ -31,7 +34,7 @@ def build_datamodule(config: DictConfig) -> SegmentationDataModule:
     """The dataset of `config.dataset`; its class names and K are known at once, its files are read by `setup`."""
     settings = OmegaConf.masked_copy(config.dataset, [str(key) for key in config.dataset if key not in RECIPE_KEYS])
     settings._set_parent(config)
-    return instantiate(settings, seed=config.seed, _convert_="all")
+    return instantiate(settings, seed=config.seed, bad_sample=config.bad_sample, _convert_="all")
 
 
 def safe_dataset(stored: dict[str, Any]) -> DictConfig:
@@ -90,6 +93,7 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
         class_weights=config.loss.class_weights,
         label_smoothing=config.loss.label_smoothing,
         seed=config.seed,
+        guard=NonFiniteGuard(config.nonfinite, config.nonfinite_limit),
         checkpoint_info={
             "config": plain(config),
             "classes": list(classes.names),
@@ -108,24 +112,28 @@ def build_trainer(config: DictConfig) -> Trainer:
     if settings.limit_val_batches == 0:
         raise ValueError("trainer.limit_val_batches=0: a run ends with a validation; use 1 to make it short")
     loggers = [instantiate(one) for one in config.logger.values() if isinstance(one, DictConfig)]
-    # Lightning refuses a learning-rate monitor without a logger, and a bar that was switched off.
-    unwanted = {"learning_rate": not loggers, "progress": not settings.enable_progress_bar}
-    callbacks = [instantiate(one) for name, one in config.callbacks.items() if not unwanted.get(name)]
+    # Lightning refuses a bar that was switched off.
+    hidden = () if settings.enable_progress_bar else ("progress",)
+    callbacks = [instantiate(one) for name, one in config.callbacks.items() if one and name not in hidden]
+    callbacks.sort(key=lambda one: isinstance(one, Recorder))  # last: its row takes the step's pictures along
     batches = settings.max_steps * settings.accumulate_grad_batches
-    return instantiate(
+    trainer = instantiate(
         settings,
-        callbacks=callbacks,
+        callbacks=[Interruption(), *callbacks],
         logger=loggers,
+        plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         max_epochs=1,  # the loader is one pass of the whole training
         check_val_every_n_epoch=None,
         val_check_interval=config.dataset.val_every * settings.accumulate_grad_batches,  # counts micro-batches
-        log_every_n_steps=min(settings.log_every_n_steps, batches),
+        log_every_n_steps=min(settings.log_every_n_steps, batches),  # it warns of more, though `Recorder` does the work
         num_sanity_val_steps=0,
         use_distributed_sampler=False,  # ours neither pad nor depend on the number of processes
         _convert_="all",
     )
+    check_batch_size(config.dataset.batch_size, trainer.world_size)  # once, before processes are started
+    return trainer
 
 
 def build_evaluator(config: DictConfig, callbacks: Sequence[Callback]) -> Trainer:

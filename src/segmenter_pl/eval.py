@@ -4,13 +4,21 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from segmenter_pl import searchpath
+from segmenter_pl.faults import check_overrides, explained
 
 searchpath.register()
 
 
+def main() -> None:
+    """The command."""
+    with explained():
+        run()
+
+
 @hydra.main(version_base="1.3", config_path="pkg://segmenter_pl.conf", config_name="eval")
-def main(config: DictConfig) -> float:
+def run(config: DictConfig) -> float:
     """Evaluate one checkpoint; returns its mIoU."""
+    check_overrides(config)
     return evaluate(config)
 
 
@@ -23,6 +31,10 @@ def evaluate(config: DictConfig) -> float:
     from segmenter_pl.checkpoint import load_segmenter, read_checkpoint
     from segmenter_pl.task import SegmentationTask
 
+    for key in ("window", "stride", "short_side"):
+        allowed = ("auto", None) if key == "short_side" else ("auto",)
+        if config[key] not in allowed and not (type(config[key]) is int and config[key] > 0):
+            raise ValueError(f"{key}={config[key]}: give a whole number of pixels, or {' or '.join(map(str, allowed))}")
     checkpoint = Path(config.ckpt)
     model = load_segmenter(checkpoint)
     assert model.spec is not None
@@ -59,7 +71,7 @@ def evaluate(config: DictConfig) -> float:
     if trainer.is_global_zero:
         report.write_evaluation(task, {**build.plain(config), **view}, folder)
         print(report.class_table(task.last))
-        print(report.evaluation_line(task.last, folder))
+        print(report.evaluation_line(task, folder))
     return task.last["miou"]
 
 

@@ -15,9 +15,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 import yaml
 
+from segmenter_pl.loggers.base import RunLogger, write_atomically
+
 if TYPE_CHECKING:
+    from lightning import Trainer
     from omegaconf import DictConfig
 
     from segmenter_pl.task import SegmentationTask
@@ -56,20 +60,29 @@ def summary(results: dict[str, Any], run_dir: Path) -> str:
     return (
         f"val mIoU {val['miou']:.4f} (last weights, step {results['steps']}), "
         f"pixel accuracy {val['pixel_accuracy']:.4f}; best {best['miou']:.4f} at step {best['step']}\n"
+        f"{_left_out(results['faults'])}"
         f"Written to {_shown(run_dir)}: " + " ".join(sorted(p.name for p in run_dir.iterdir()))
     )
+
+
+def _left_out(faults: dict[str, Any]) -> str:
+    """A line on what was left out of a run, if anything was."""
+    counts = {"steps without a finite loss or gradient": faults["skipped_steps"]}
+    counts["pictures that cannot be read"] = len(faults["unreadable"])
+    said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    return f"Left out: {said} (results.json: faults)\n" if said else ""
 
 
 def write_config(config: dict[str, Any], run_dir: Path) -> None:
     """`config.yaml`: everything resolved."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    write_atomically(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
+    _write(run_dir / "config.yaml", yaml.safe_dump(config, sort_keys=False))
 
 
 def write_results(task: SegmentationTask, config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """`results.json`: fractions, not percent; `val` is of the last weights, `best` of the best."""
-    results = {**_record(task, config), "best": task.best, "steps": task.trainer.global_step}
-    write_atomically(run_dir / "results.json", json.dumps(results, indent=2) + "\n")
+    results = {**_record(task, config), "best": task.best, "steps": task.trainer.global_step, "faults": task.faults}
+    _write(run_dir / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
 
@@ -87,12 +100,13 @@ def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
 def write_evaluation(task: SegmentationTask, config: dict[str, Any], folder: Path) -> None:
     """`results.json` and `classes.csv` of one evaluation."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "results.json", json.dumps(_record(task, config), indent=2) + "\n")
+    results = {**_record(task, config), "faults": task.faults}
+    _write(folder / "results.json", json.dumps(results, indent=2) + "\n")
     rows = io.StringIO()
     table = csv.writer(rows, lineterminator="\n")
     table.writerow(["class", "iou"])
     table.writerows([name, "" if iou is None else iou] for name, iou in task.last["classes"].items())
-    write_atomically(folder / "classes.csv", rows.getvalue())
+    _write(folder / "classes.csv", rows.getvalue())
 
 
 def class_table(result: dict[str, Any]) -> str:
@@ -102,11 +116,13 @@ def class_table(result: dict[str, Any]) -> str:
     return f"{'class':<{width}}  IoU\n" + "\n".join(lines)
 
 
-def evaluation_line(result: dict[str, Any], folder: Path) -> str:
+def evaluation_line(task: SegmentationTask, folder: Path) -> str:
     """Two lines: the result, and where it was written."""
+    result = task.last
     return (
         f"mIoU {result['miou']:.4f}, pixel accuracy {result['pixel_accuracy']:.4f}, "
         f"mean accuracy {result['mean_accuracy']:.4f}, loss {result['loss']:.4f}\n"
+        f"{_left_out(task.faults)}"
         f"Written to {_shown(folder)}: " + " ".join(sorted(p.name for p in folder.iterdir()))
     )
 
@@ -132,11 +148,8 @@ def command() -> str:
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """The whole text or the old file, never half of it."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    temporary.replace(path)
+def _write(path: Path, text: str) -> None:
+    write_atomically(path, text.encode())
 
 
 def quiet_lightning() -> None:
@@ -147,16 +160,36 @@ def quiet_lightning() -> None:
 
 
 @contextmanager
-def closed_loggers() -> Iterator[None]:
+def closed_loggers(trainer: Trainer) -> Iterator[None]:
     """Ends W&B's run with the right exit code, or the next job of a sweep would log into it."""
-    failed = True
+    code = 1
     try:
         yield
-        failed = False
+        code = 0
     finally:
-        wandb = sys.modules.get("wandb")
-        if wandb is not None and wandb.run is not None:
-            wandb.finish(exit_code=int(failed))
+        for logger in trainer.loggers:
+            if isinstance(logger, RunLogger):
+                logger.finish(code)
+
+
+@contextmanager
+def enough_memory(config: DictConfig) -> Iterator[None]:
+    """Turns the device's "out of memory" into what was asked of it and what to try. Raises MemoryError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class of its own for accelerators only; on a CPU its allocator says it in words.
+        if not isinstance(error, (torch.OutOfMemoryError, MemoryError)) and "can't allocate memory" not in str(error):
+            raise
+        data, batch = config.dataset, config.dataset.batch_size
+        accumulate = config.trainer.accumulate_grad_batches
+        asked = f"dataset.batch_size={batch}, dataset.crop={data.crop}, dataset.window={data.window}"
+        halved = f"dataset.batch_size={batch // 2} trainer.accumulate_grad_batches={2 * accumulate} (the same steps), "
+        raise MemoryError(
+            f"out of memory with {asked} and trainer.precision={config.trainer.precision} "
+            f"({str(error).splitlines()[0]}). Try {halved if batch > 1 else ''}trainer.precision=bf16-mixed, a smaller "
+            "dataset.crop and dataset.window, or a smaller backbone"
+        ) from error
 
 
 def _shown(path: str | Path) -> str:

@@ -21,9 +21,15 @@ EXECUTION_KEYS = (
     "run_root",
     "data_root",
     "logger",
+    "resume",
+    "checkpoint_every",
+    "nonfinite",  # these three only matter when something is wrong
+    "nonfinite_limit",
+    "bad_sample",
+    "callbacks.recorder",
+    "callbacks.checkpoints",
     "callbacks.progress",
     "callbacks.panel",
-    "callbacks.throughput",
     "dataset.num_workers",
     "trainer.accelerator",
     "trainer.devices",
@@ -57,8 +63,7 @@ def run_id(*, _root_: DictConfig) -> str:
     a default do not change the digits, so a directory that has them is found again under its first name.
     """
     job = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
-    leaves = {key: value for key, value in _leaves(OmegaConf.to_container(job, resolve=True)) if not _is_execution(key)}
-    leaves |= {key: Path(leaves[key]).name for key in LOCATION_KEYS if leaves.get(key)}
+    leaves = numbers_changing(OmegaConf.to_container(job, resolve=True))
     digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
     for known in sorted(Path(job.run_root, str(job.name)).glob(f"*{digest}")):
         return known.name
@@ -66,6 +71,13 @@ def run_id(*, _root_: DictConfig) -> str:
     named = sorted((key, value) for key, _, value in overrides if not _is_execution(key) and key not in UNNAMED_GROUPS)
     readable = "_".join(_readable(key, value) for key, value in named)
     return "-".join(filter(None, [readable[:100].strip("-_."), digest]))
+
+
+def numbers_changing(config: Any) -> dict[str, Any]:
+    """Dotted keys and values of a resolved configuration that decide about numbers; what only says how, where or how
+    visibly to execute is left out, and files and folders are reduced to their own name."""
+    leaves = {key: value for key, value in _leaves(config) if not _is_execution(key)}
+    return leaves | {key: Path(leaves[key]).name for key in LOCATION_KEYS if leaves.get(key)}
 
 
 def register() -> None:

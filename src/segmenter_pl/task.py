@@ -1,5 +1,6 @@
 """Training and validation of a `SegmentationModel`: the only LightningModule."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,11 +13,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from segmenter_pl.inference import predict_logits
+from segmenter_pl.guard import NonFiniteGuard
+from segmenter_pl.inference import predict_logits, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
 from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]  # a collated sample of `data.dataset.SegmentationDataset`
 
 
 class SegmentationTask(LightningModule):
@@ -32,10 +34,12 @@ class SegmentationTask(LightningModule):
         class_weights: K weights of the training loss, or None.
         label_smoothing: of the training loss, 0…1.
         seed: dropout and stochastic depth draw from (seed, batch, rank), so that a resumed run repeats them.
+        guard: says what happens to a step whose loss or gradient is not finite; None: it stops the run.
         checkpoint_info: plain data that every checkpoint carries under `segmenter`.
 
     Attributes:
         last, best: results of the latest validation and of the one with the highest mIoU, as in results.json.
+        faults: what went wrong without ending the run: steps left out, and pictures that could not be read.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class SegmentationTask(LightningModule):
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         seed: int = 0,
+        guard: NonFiniteGuard | None = None,
         checkpoint_info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -60,6 +65,7 @@ class SegmentationTask(LightningModule):
                 f"loss.class_weights has {len(class_weights)} numbers for {len(class_names)} classes: "
                 "give one per class, or null"
             )
+        window_anchors(window, window, stride)  # a stride that leaves gaps is refused now, not at the first validation
         self.model: Any = model
         self.make_optimizer, self.make_schedule = optimizer, schedule
         self.class_names = tuple(class_names)
@@ -73,11 +79,14 @@ class SegmentationTask(LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
-        # Not a buffer: DDP would overwrite every rank's with the first one's.
-        self.valid_pixels: Tensor | int = 0
+        self.guard = guard or NonFiniteGuard()
+        # Of the micro-batches of one step. Not buffers: DDP would overwrite every rank's with the first one's.
+        self.sums: Tensor | float = 0.0  # loss and valid pixels
         self.batch_pixels = 1
+        self.seen: list[int] = []  # samples
         self.best: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
+        self.faults: dict[str, Any] = {"skipped_steps": 0, "unreadable": []}
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None
@@ -90,6 +99,7 @@ class SegmentationTask(LightningModule):
         torch.manual_seed(int(np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self._note_unreadable(batch)
         target = batch["mask"]
         coarse = self.model.coarse_logits(batch["image"])
         counting: dict[str, Any] = {"ignore_index": self.ignore_index, "class_weights": self.class_weights}
@@ -97,22 +107,28 @@ class SegmentationTask(LightningModule):
             coarse, target, self.model.stride, label_smoothing=self.label_smoothing, reduction="sum", **counting
         )
         valid = pixel_weight(target, **counting)
-        self.valid_pixels = self.valid_pixels + valid
-        self.log("train/loss", (total / valid.clamp(min=1e-12)).detach(), prog_bar=True)
+        self.sums = self.sums + torch.stack([total.detach(), valid.to(total)])
         self.batch_pixels = target.numel()
+        self.seen += batch["index"].tolist() if "index" in batch else []
         # All pixels, a constant, stand in for the valid ones: on_before_optimizer_step puts that right.
         return total / self.batch_pixels
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Normalise by the valid pixels of all micro-batches on all devices, so that 1 and N devices do the same."""
         micro_batches = self.trainer.accumulate_grad_batches * self.trainer.world_size
-        valid: Any = self.trainer.strategy.reduce(self.valid_pixels, reduce_op="sum")
-        scale = self.batch_pixels * micro_batches / valid.float().clamp(min=1e-12)
-        torch._foreach_mul_([p.grad for p in self.model.parameters() if p.grad is not None], scale)
-        self.valid_pixels = 0
+        sums: Any = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        valid = sums[1].clamp(min=1e-12)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        torch._foreach_mul_(gradients, self.batch_pixels * micro_batches / valid)
+        loss, norm = sums[0] / valid, torch.nn.utils.get_total_norm(gradients)
+        self.log("train/loss", loss, prog_bar=True, logger=False)
+        self.log("train/grad_norm", norm, logger=False)
+        self.guard.check(self, loss, norm, optimizer)
+        self.sums, self.seen = 0.0, []
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count one picture (batch of 1) and return its class ids (H, W)."""
+        self._note_unreadable(batch)
         image, target = batch["image"][0], batch["mask"][0].long()
         logits = predict_logits(self.model, image, **self.view)
         valid = (target != self.ignore_index).sum()
@@ -121,6 +137,12 @@ class SegmentationTask(LightningModule):
         labels = logits.argmax(0)
         self.metrics.update(labels, target)
         return labels
+
+    def _note_unreadable(self, batch: Batch) -> None:
+        for message in batch.get("unreadable", ()):
+            if message and message not in self.faults["unreadable"]:
+                self.faults["unreadable"].append(message)
+                print(f"Left out: {message}", file=sys.stderr)
 
     def on_validation_epoch_end(self) -> None:
         values = self.metrics.compute()
@@ -136,10 +158,11 @@ class SegmentationTask(LightningModule):
         if means["miou"] > self.best.get("miou", -1.0):
             self.best = self.last
         # Equal on every device already; sync_dist only tells Lightning so.
-        self.log("val/miou", means.pop("miou"), prog_bar=True, sync_dist=True)
-        self.log_dict({f"val/{key}": value for key, value in means.items()}, sync_dist=True)
+        quietly: dict[str, Any] = {"sync_dist": True, "logger": False}  # `Recorder` hands everything to the loggers
+        self.log("val/miou", means.pop("miou"), prog_bar=True, **quietly)
+        self.log_dict({f"val/{key}": value for key, value in means.items()}, **quietly)
         known = {f"val/iou/{name}": value for name, value in classes.items() if value is not None}
-        self.log_dict(known, sync_dist=True)
+        self.log_dict(known, **quietly)
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # A stop that is asked for is validated first: the last weights always have a result.
@@ -147,7 +170,9 @@ class SegmentationTask(LightningModule):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["segmenter"] = {**self.checkpoint_info, "best": self.best, "last": self.last}
+        results = {"best": self.best, "last": self.last, "faults": self.faults}
+        checkpoint["segmenter"] = {**self.checkpoint_info, **results}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.best, self.last = checkpoint["segmenter"]["best"], checkpoint["segmenter"]["last"]
+        stored = checkpoint["segmenter"]
+        self.best, self.last, self.faults = stored["best"], stored["last"], stored["faults"]

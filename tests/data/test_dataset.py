@@ -3,7 +3,15 @@ import pytest
 import torch
 from PIL import Image
 
-from segmenter_pl.data.dataset import Classes, PairDataset, SegmentationDataset, Subset, read_label, read_picture
+from segmenter_pl.data.dataset import (
+    Classes,
+    PairDataset,
+    SegmentationDataset,
+    Subset,
+    UnreadableError,
+    read_label,
+    read_picture,
+)
 from segmenter_pl.data.transforms import eval_transform, train_transform
 
 AB = Classes(("a", "b"), ((0, 0, 0), (255, 0, 0)))
@@ -142,9 +150,9 @@ def test_damaged_files_are_named(tmp_path, suffix, reader, keep):
 
 
 def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"none.jpg"):
+    with pytest.raises(UnreadableError, match=r"none\.jpg is gone"):
         read_picture(tmp_path / "none.jpg")
-    with pytest.raises(FileNotFoundError, match=r"none.png"):
+    with pytest.raises(UnreadableError, match=r"none\.png is gone"):
         read_label(tmp_path / "none.png")
 
 

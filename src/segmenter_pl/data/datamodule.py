@@ -1,5 +1,6 @@
 """Loaders for training and validation around any `SegmentationDataset`."""
 
+import signal
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -12,6 +13,8 @@ from torch.utils.data import DataLoader
 from segmenter_pl.data.dataset import Classes, SegmentationDataset, Subset
 from segmenter_pl.data.sampling import EvalSampler, StreamBatchSampler, train_subset
 from segmenter_pl.data.transforms import eval_transform, train_transform
+
+GRACE = 15  # seconds that a loader process goes on after a SIGTERM
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
@@ -27,6 +30,7 @@ class SegmentationDataModule(LightningDataModule, ABC):
         train_images: size of a fixed subset of the training pictures; None for all.
         num_workers: loader processes per device; samples do not depend on it.
         seed: of the order of samples and of every augmentation.
+        bad_sample: "fail" or "skip" (see `SegmentationDataset`), for pictures that cannot be read.
 
     Two attributes may be set before `setup`: `pad_color` (RGB, 0…255; the encoder's mean) fills crops of small
     pictures; `eval_split` is validated.
@@ -47,11 +51,17 @@ class SegmentationDataModule(LightningDataModule, ABC):
         train_images: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
+        bad_sample: str = "fail",
     ) -> None:
         super().__init__()
+        if bad_sample not in ("fail", "skip"):
+            raise ValueError(f"bad_sample={bad_sample}: choose fail or skip")
+        if train_images is not None and not isinstance(train_images, int):
+            raise ValueError(f"dataset.train_images={train_images}: give a whole number, or null for all pictures")
         self.batch_size, self.crop, self.short_side, self.max_ratio = batch_size, crop, short_side, max_ratio
         self.scale, self.cat_max_ratio, self.photometric = scale, cat_max_ratio, photometric
         self.train_images, self.num_workers, self.seed = train_images, num_workers, seed
+        self.bad_sample = bad_sample
         self.pad_color: Sequence[float] = (128, 128, 128)
         self.eval_split = "val"
 
@@ -61,12 +71,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
 
     def setup(self, stage: str) -> None:
         self.val_set = self.dataset(self.eval_split)
-        self.val_set.transform = eval_transform()
+        self.val_set.transform, self.val_set.bad_sample = eval_transform(), self.bad_sample
         if stage == "fit":
             train_set = self.dataset("train")
             if self.train_images is not None:
                 train_set = Subset(train_set, train_subset(len(train_set), self.train_images))
-            train_set.seed = self.seed
+            train_set.seed, train_set.bad_sample = self.seed, self.bad_sample
             train_set.transform = train_transform(
                 self.crop,
                 self.short_side,
@@ -122,10 +132,13 @@ class SegmentationDataModule(LightningDataModule, ABC):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_start_worker,
             **order,
         )
 
 
-def _one_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
+    # Ctrl-C and a cluster's SIGTERM reach every process; the main one still needs samples to finish its step with.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: signal.alarm(GRACE))

@@ -13,6 +13,16 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
+# It warns of a damaged PNG on its own, which is reported here, by name.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+
+BLANK = 256  # side in pixels of what stands in for a picture that cannot be read
+
+
+class UnreadableError(ValueError):
+    """A picture or label file is missing, damaged or cut short."""
+
+
 LABEL_MODES = ("1", "L", "P", "I", "I;16")  # Pillow's modes that hold one number per pixel; "P" gives palette indices
 
 
@@ -57,8 +67,9 @@ class Classes:
 class SegmentationDataset(Dataset[dict[str, Any]], ABC):
     """Pictures and masks of one split. `read` gives them as they are; indexing applies `transform`."""
 
-    transform: Any  # a pipeline of `transforms`; the data module sets it, and the seed
+    transform: Any  # a pipeline of `transforms`; the data module sets it, the seed and what to do with bad files
     seed: int = 0
+    bad_sample: str = "fail"
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
@@ -68,7 +79,10 @@ class SegmentationDataset(Dataset[dict[str, Any]], ABC):
 
     @abstractmethod
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The picture (H, W, 3) uint8 RGB and the mask (H, W) of train ids, uint8 (int16 above 255 classes)."""
+        """The picture (H, W, 3) uint8 RGB and the mask (H, W) of train ids, uint8 (int16 above 255 classes).
+
+        Raises: UnreadableError for a missing or damaged file.
+        """
 
     @abstractmethod
     def name(self, index: int) -> str:
@@ -79,16 +93,25 @@ class SegmentationDataset(Dataset[dict[str, Any]], ABC):
 
         Every random draw is a function of (seed, epoch, index), whatever worker makes the sample.
 
-        Returns: {"image": uint8 (3, H, W), "mask": (H, W), "index": int}.
+        Returns: {"image": uint8 (3, H, W), "mask": (H, W), "index": int, "unreadable": str}. Where `bad_sample` is
+            "skip", a picture that cannot be read is a black one without a labelled pixel, and "unreadable" says why.
         """
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        image, mask = self.read(index)
+        unreadable = ""
+        try:
+            image, mask = self.read(index)
+        except UnreadableError as error:
+            if self.bad_sample == "fail":
+                raise
+            unreadable = str(error)
+            image = np.zeros((BLANK, BLANK, 3), np.uint8)
+            mask = np.full((BLANK, BLANK), self.classes.ignore_index, self.classes.mask_dtype)
         sequence = np.random.SeedSequence(self.seed, spawn_key=(epoch, index))
         # One state for all steps: `set_random_seed` would give each the same numbers, so that flip follows scale.
         word = int(sequence.generate_state(1, np.uint64)[0])
         self.transform.set_random_state(np.random.default_rng(sequence), random.Random(word))
         sample = self.transform(image=image, mask=mask)
-        return {"image": sample["image"], "mask": sample["mask"], "index": index}
+        return {"image": sample["image"], "mask": sample["mask"], "index": index, "unreadable": unreadable}
 
 
 class Subset(SegmentationDataset):
@@ -152,36 +175,40 @@ class PairDataset(SegmentationDataset):
 def read_picture(path: Path) -> np.ndarray:
     """Decode a picture to (H, W, 3) uint8 RGB, rotated as its EXIF tag says.
 
-    Raises: FileNotFoundError; ValueError for a file that is no picture or is cut short.
+    Raises: UnreadableError for a file that is missing, is no picture or is cut short.
     """
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         if data.startswith(b"\xff\xd8") and not data.endswith(b"\xff\xd9"):
             with Image.open(path) as file:
                 file.load()  # OpenCV fills the missing rest of a JPEG with grey and says nothing; Pillow raises
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
     except OSError as error:
-        raise ValueError(f"{path} is damaged ({error}): copy or download it again, or remove it") from error
+        raise UnreadableError(f"{path} {_ailment(error)}") from error
     if image is None:
-        raise ValueError(f"{path} cannot be read as a picture ({len(data)} bytes): copy it again, or remove it")
+        raise UnreadableError(f"{path} cannot be read as a picture ({len(data)} bytes): copy it again, or remove it")
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 def read_label(path: Path) -> np.ndarray:
     """Decode a label picture to (H, W) raw values, uint8 or a wider integer type; palette pictures give indices.
 
-    Raises: FileNotFoundError; ValueError for a damaged file and for one with several numbers per pixel.
+    Raises: UnreadableError for a missing or damaged file; ValueError for one with several numbers per pixel.
     """
     try:
         with Image.open(path) as file:
             mode, raw = file.mode, np.array(file)
-    except FileNotFoundError:
-        raise
     except (OSError, SyntaxError) as error:  # Pillow reports a damaged PNG chunk as SyntaxError
-        raise ValueError(f"{path} is damaged ({error}): copy or download it again, or remove it") from error
+        raise UnreadableError(f"{path} {_ailment(error)}") from error
     if mode not in LABEL_MODES:
         raise ValueError(
             f"{path} has mode {mode!r}, that is {raw.shape[-1]} numbers per pixel; labels must hold one class id per "
             "pixel: convert colours to ids and save a grey or palette PNG"
         )
     return raw.astype(np.uint8) if mode == "1" else raw
+
+
+def _ailment(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is gone: put it back, or start again without it"
+    return f"is damaged ({error}): copy or download it again, or remove it"

@@ -34,7 +34,8 @@ def list_pairs(root: str | Path, split: str) -> list[tuple[Path, Path]]:
 def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"{folder} is not a folder: set dataset.root, dataset.train_split and dataset.val_split; {LAYOUT}"
+            f"{folder} is not a folder: set dataset.root, dataset.train_split, dataset.val_split or (eval.py) split; "
+            + LAYOUT
         )
     found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
@@ -50,9 +51,11 @@ def read_classes(path: str | Path, ignore_values: Collection[int] = ()) -> tuple
     """Read a CSV with the header id,name,R,G,B; the three colour columns may be absent.
 
     Returns: the label ids in ascending order (position = train id), without `ignore_values`, and their classes.
-    Raises: FileNotFoundError; ValueError for a wrong header, a number that is none, duplicate ids or names.
+    Raises: FileNotFoundError; ValueError for a wrong header, no rows, a number that is none, duplicate ids or names.
     """
     table = _read_rows(Path(path))
+    if not {row[0] for row in table} - {*ignore_values}:
+        raise ValueError(f"{path} has 0 class names beside what is ignored: add one row id,name per class")
     ids = [row[0] for row in table]
     if duplicates := sorted({value for value in ids if ids.count(value) > 1}):
         raise ValueError(f"{path} has ids more than once: {duplicates}; give every class its own id")
@@ -74,19 +77,26 @@ def _read_rows(path: Path) -> list[tuple[int, str, tuple[int, int, int] | None]]
             f"dataset.classes_file={path} is missing: write a CSV with the header id,name,R,G,B (colours optional), "
             "or set dataset.classes_file=PATH"
         )
-    with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
-        reader = csv.DictReader(file)
-        rows, header = list(reader), list(reader.fieldnames or ())
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets write a byte order mark
+            reader = csv.DictReader(file)
+            rows, header = list(reader), list(reader.fieldnames or ())
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV in UTF-8 ({error}): save it as one") from error
     if not {"id", "name"} <= set(header):
         raise ValueError(f"{path} has the header {','.join(header)!r}; it must be id,name or id,name,R,G,B")
-    colored = {"R", "G", "B"} <= set(header)
-    try:
-        return [
-            (int(row["id"]), row["name"].strip(), (int(row["R"]), int(row["G"]), int(row["B"])) if colored else None)
-            for row in rows
-        ]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: every row needs a name, and whole numbers as id and colours ({error})") from error
+    columns = [name for name in ("R", "G", "B") if {"R", "G", "B"} <= set(header)]
+    table = []
+    for row in rows:
+        try:
+            id_, *color = (int(row[name]) for name in ("id", *columns))
+            table.append((id_, row["name"].strip(), (color[0], color[1], color[2]) if color else None))
+        except (AttributeError, TypeError, ValueError) as error:
+            met = ",".join(str(row[name] or "") for name in header)
+            raise ValueError(
+                f"{path}: every row needs a name, and whole numbers as id and colours; correct the row {met} ({error})"
+            ) from error
+    return table
 
 
 def distinct_colors(count: int) -> list[tuple[int, int, int]]:
@@ -104,13 +114,17 @@ def label_table(
 ) -> np.ndarray:
     """The train id of every raw label value 0…65535: (65536,) int16, -1 where there is none.
 
-    A raw value goes through `label_map` first. Raises ValueError for a target of it that is no id.
+    A raw value goes through `label_map` first. Raises ValueError for a target of it that is no id, and for what no
+    label can hold.
     """
+    for setting, values in (("ignore_value", ignore_values), ("label_map", [*label_map.keys(), *label_map.values()])):
+        if wrong := [value for value in values if not isinstance(value, int) or not 0 <= value <= 65535]:
+            raise ValueError(f"dataset.{setting} holds {wrong[0]!r}: use label values, whole numbers 0…65535")
     table = np.full(65536, -1, np.int16)
     table[[255, *ignore_values]] = classes.ignore_index
     table[ids] = np.arange(len(ids))
-    if wrong := {raw: target for raw, target in label_map.items() if table[target] < 0}:
-        raise ValueError(f"dataset.label_map={wrong} leads to ids that are neither in the classes file nor ignored")
+    if astray := {raw: target for raw, target in label_map.items() if table[target] < 0}:
+        raise ValueError(f"dataset.label_map={astray} leads to ids that are neither in the classes file nor ignored")
     mapped = table.copy()
     for raw, target in label_map.items():
         mapped[raw] = table[target]

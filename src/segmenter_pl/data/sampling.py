@@ -6,6 +6,17 @@ import numpy as np
 from torch.utils.data import Sampler
 
 
+def check_batch_size(batch_size: int, world_size: int) -> None:
+    """Raise ValueError for a number of pictures that is not positive, or cannot be shared out evenly."""
+    if batch_size < 1:
+        raise ValueError(f"dataset.batch_size={batch_size}: give 1 picture or more")
+    if batch_size % world_size:
+        raise ValueError(
+            f"dataset.batch_size={batch_size} is over all devices and does not divide by the {world_size} devices: "
+            f"use a multiple of {world_size}, or other trainer.devices / trainer.num_nodes"
+        )
+
+
 class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
     """The micro-batches of a whole training, for one rank, as lists of (epoch, index).
 
@@ -23,11 +34,7 @@ class StreamBatchSampler(Sampler[list[tuple[int, int]]]):
     def __init__(
         self, length: int, *, batch_size: int, steps: int, seed: int, rank: int = 0, world_size: int = 1, start: int = 0
     ) -> None:
-        if batch_size % world_size:
-            raise ValueError(
-                f"dataset.batch_size={batch_size} is over all devices and does not divide by the {world_size} devices: "
-                f"use a multiple of {world_size}, or other trainer.devices / trainer.num_nodes"
-            )
+        check_batch_size(batch_size, world_size)
         if length < 1:
             raise ValueError("the training set has no samples")
         self.length, self.batch_size, self.steps, self.seed = length, batch_size, steps, seed

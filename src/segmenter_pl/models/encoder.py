@@ -169,17 +169,27 @@ class ViTEncoder(nn.Module):
 def _build_vit(model_name: str, image_size: int | Sequence[int], **keywords: Any) -> Any:
     if not timm.is_model(model_name):
         raise ValueError(f"backbone.model_name={model_name} is unknown to timm; timm.list_models('vit*') lists names")
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    sides = [image_size, image_size] if isinstance(image_size, int | float | str) else list(image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise ValueError(
+            f"backbone.image_size={image_size} (dataset.crop, unless set) must be one or two whole numbers of pixels"
+        )
+    height, width = sides
     keywords |= {"num_classes": 0, "img_size": (height, width), "dynamic_img_size": True}
     try:  # no weights here, whatever the keywords say: they come through load_weights alone
         vit: Any = timm.create_model(model_name, pretrained=False, checkpoint_path="", **keywords)
-    except (TypeError, RuntimeError) as error:  # a setting or a tag that timm does not know
+    except (AssertionError, TypeError, RuntimeError) as error:  # a setting or a tag that timm does not know
         raise ValueError(f"backbone.model_name={model_name} cannot be built as a plain ViT: {error}") from error
     plain = isinstance(vit, (VisionTransformer, Eva)) and isinstance(vit.patch_embed, PatchEmbed)
     if not plain:
         raise ValueError(f"backbone.model_name={model_name} is no plain ViT (one patch embedding, one grid of tokens)")
     vit.attn_pool = None  # part of the classification head
     side = vit.patch_embed.patch_size[0]
+    if min(height, width) < side:
+        raise ValueError(
+            f"backbone.image_size={image_size} (dataset.crop, unless set) is smaller than a patch of {side} pixels: "
+            f"set dataset.crop to {side} or more, or a smaller backbone.patch_size"
+        )
     if height % side or width % side:  # the grid that pictures of this size have once they are padded
         vit.set_input_size(img_size=(-(-height // side) * side, -(-width // side) * side))
     return vit

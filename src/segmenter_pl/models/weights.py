@@ -25,6 +25,7 @@ CLASSIFIER = ("head.", "head_dist.", "attn_pool.", "pre_logits.")
 CONTAINERS = ("state_dict", "model", "teacher")  # keys under which training scripts put the state dict
 PREFIXES = ("module.", "model.", "backbone.", "encoder.", "vit.")  # from outside to inside
 PROBE_SECONDS = 4.0
+SHOWN = 8  # names of each kind in the error about a file that does not fit
 
 
 def load_weights(vit: Any, path: str | Path, *, position_mode: str) -> None:
@@ -35,7 +36,7 @@ def load_weights(vit: Any, path: str | Path, *, position_mode: str) -> None:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file cannot be read, or its names or shapes do not fit (all are listed).
+        ValueError: the file cannot be read, or its names or shapes do not fit (the first of each kind are listed).
     """
     found = {name: value for name, value in read_weights(path).items() if not name.startswith(CLASSIFIER)}
     expected = vit.state_dict()
@@ -60,13 +61,16 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"backbone.weights={path}: there is no such file")
+        raise FileNotFoundError(f"backbone.weights={path}: there is no such file; correct the path")
     if path.suffix not in READERS:
         raise ValueError(f"backbone.weights={path}: the name must end in one of {', '.join(READERS)}")
     try:
         state = READERS[path.suffix](path)
     except Exception as error:  # each format fails with exceptions of its own
-        raise ValueError(f"backbone.weights={path} cannot be read as {path.suffix}: {error!r}") from error
+        reason = repr(error).partition(". ")[0]  # torch goes on with advice to load without its protection
+        raise ValueError(
+            f"backbone.weights={path} cannot be read as {path.suffix} ({reason}): copy or download it again"
+        ) from error
     for prefix in PREFIXES:
         inside = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
         state = inside or state
@@ -148,16 +152,18 @@ def _fit_patch_embedding(weight: Tensor, vit: Any) -> Tensor:
 
 
 def require_match(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError that lists missing names, unexpected names and wrong shapes; ``source`` opens it."""
+    """Raise a ValueError with missing names, unexpected names and wrong shapes, some of each; ``source`` opens it."""
     common = [name for name in expected if name in found and expected[name].shape != found[name].shape]
     problems = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "wrong shape": [f"{n} {tuple(found[n].shape)}, the model has {tuple(expected[n].shape)}" for n in common],
     }
-    lines = [f"  {kind}: {'; '.join(names)}" for kind, names in problems.items() if names]
+    rest = {kind: f"; and {len(names) - SHOWN} more" for kind, names in problems.items() if len(names) > SHOWN}
+    lines = [f"  {kind}: {'; '.join(names[:SHOWN])}{rest.get(kind, '')}" for kind, names in problems.items() if names]
     if lines:
-        raise ValueError("\n".join([f"{source} does not fit the model", *lines]))
+        first = f"{source} does not fit the model: choose the backbone and the sizes that it was made with"
+        raise ValueError("\n".join([first, *lines]))
 
 
 def hub_weights(model_name: str, repository: str | None, filename: str | None) -> Path:

@@ -1,0 +1,128 @@
+"""One sentence for a mistake in settings or data, a traceback only for a bug of ours."""
+
+import os
+import re
+import sys
+import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import (
+    CompactHydraException,
+    HydraException,
+    InstantiationException,
+    MissingConfigException,
+    OverrideParseException,
+)
+from hydra.types import RunMode
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, MissingMandatoryValue
+
+from segmenter_pl.faults.composition import (
+    lines_of,
+    local_of,
+    missing_value,
+    not_built,
+    not_composed,
+    unknown_option,
+)
+
+TRACE = "HYDRA_FULL_ERROR"  # Hydra's own switch, 1 for whole traces
+OURS = "SEGMENTER_EXPLAINS"  # says that it was us who set TRACE: nested calls and DDP's processes inherit both
+HINT = f"{TRACE}=1 shows the whole trace"
+HERE = str(Path(__file__).parents[1]) + os.sep
+HYDRA = str(Path(hydra.__file__).parent) + os.sep
+STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Around a command: what its user can put right becomes `Error: <sentence>` on stderr and exit code 1.
+
+    That is what this package refuses (ValueError, OSError, MemoryError), what Hydra cannot compose, and what Hydra
+    cannot build. Everything else is raised as it is, and so is everything where the user set HYDRA_FULL_ERROR=1.
+    """
+    if os.environ.get(TRACE) == "1" and OURS not in os.environ:
+        yield
+        return
+    before, read = {name: os.environ.get(name) for name in (TRACE, OURS)}, JobReturn.return_value
+    os.environ |= dict.fromkeys(before, "1")
+    JobReturn.return_value = read.getter(_without_preface)  # type: ignore[attr-defined,method-assign]
+    try:
+        yield
+    except Exception as error:
+        sentence = explanation(error)
+        if sentence is None:
+            raise
+        sys.stderr.write(f"Error: {sentence}\n{HINT}\n")
+        raise SystemExit(1) from error
+    finally:
+        JobReturn.return_value = read  # type: ignore[method-assign]
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def _without_preface(job: JobReturn) -> Any:
+    """A job's result, or its exception; Hydra would print all overrides first, which only a sweep needs."""
+    if job.status == JobStatus.FAILED:
+        if job.hydra_cfg is not None and job.hydra_cfg.hydra.mode == RunMode.MULTIRUN:
+            print(f"In the job {' '.join(job.overrides or ())}:", file=sys.stderr)
+        raise job._return_value
+    return job._return_value
+
+
+def explanation(error: BaseException) -> str | None:
+    """The sentence for the user, or None where `error` is a bug."""
+    chain = [error]
+    while isinstance(chain[-1], HydraException) and (below := chain[-1].__cause__ or chain[-1].__context__):
+        chain.append(below)
+    for one in chain:
+        if (text := _ours(one)) is not None:
+            return text
+    for one in chain:
+        if isinstance(one, MissingMandatoryValue):
+            return missing_value(error, one)
+    match error:
+        case MissingConfigException():
+            return unknown_option(error)
+        case OverrideParseException():
+            reason = next((line for line in lines_of(error.message) if not line.startswith("Error parsing")), "")
+            return (
+                f"{error.override} cannot be read ({reason}): write KEY=VALUE without spaces, and "
+                "quote values with special characters twice: 'KEY=\"VALUE\"'"
+            )
+        case InstantiationException():
+            return not_built(error)
+        case CompactHydraException():
+            return not_composed(error)
+        case InterpolationResolutionError() | GrammarParseError():
+            return f"{error.full_key or 'a setting'}: {lines_of(str(error))[0]}"
+    override = local_of(error, "override")
+    if isinstance(error, ValueError) and hasattr(override, "input_line"):  # Hydra's own, about a value for a group
+        return f"{override.input_line}: {error}"
+    return None
+
+
+def _ours(error: BaseException) -> str | None:
+    """The message of an exception that was raised in this package, here or in a worker of a DataLoader."""
+    if not isinstance(error, (ValueError, OSError, MemoryError)) or isinstance(error, HydraException):
+        return None
+    text, files = str(error), [frame.filename for frame in traceback.extract_tb(error.__traceback__)]
+    if re.match(r"Caught \w+ in DataLoader worker process", text):
+        last = text.rpartition("Traceback (most recent call last):\n")[2]
+        files = re.findall(r'^  File "(.+?)", line', last, re.MULTILINE)
+        message = re.search(r"^\S.*", last, re.MULTILINE | re.DOTALL)  # frames are indented
+        text = message[0].partition(": ")[2].rstrip() if message else text
+    if isinstance(error, OSError):  # open() and mkdir() name the file themselves, whoever calls them for us
+        while files and files[-1].startswith(STANDARD_LIBRARY) and "site-packages" not in files[-1]:
+            files.pop()
+    makers = (HERE, HYDRA) if isinstance(error, OSError) else HERE  # Hydra makes the run directory
+    if not files or not files[-1].startswith(makers):
+        return None
+    return text or "the memory does not suffice: lower dataset.batch_size or dataset.num_workers"

@@ -1,0 +1,79 @@
+"""What every logger of a run understands, and how their files are written."""
+
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import Logger
+
+Rows = Mapping[int, Mapping[str, float]]
+
+
+class RunLogger(Logger):
+    """A logger that is handed each step's complete row once, in ascending order, and that can continue after a stop.
+
+    The order of calls: `log_hyperparams`, `begin`, then for each step `log_image` (where there is one), `log_metrics`
+    and `save`, and `finish` at the end, whatever the end was. There is no attribute `experiment` on purpose: Lightning
+    would touch it on every process before the run begins.
+
+    Args:
+        save_dir: the run directory.
+    """
+
+    def __init__(self, save_dir: str | Path) -> None:
+        super().__init__()
+        self.folder = Path(save_dir)
+
+    @property
+    def name(self) -> str:
+        return ""
+
+    @property
+    def version(self) -> str:
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.folder)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """The run's settings as a plain nested dictionary; config.yaml holds them anyway."""
+
+    def begin(self, step: int, earlier: Rows) -> None:
+        """The run continues after `step` (0: a fresh one); `earlier` are the rows of metrics.csv up to that step."""
+
+    def log_image(self, key: str, image: np.ndarray, step: int) -> None:
+        """A picture (H, W, 3) uint8 that belongs to a step; before that step's row."""
+
+    def finish(self, exit_code: int) -> None:
+        """Nothing more will come; 0 is success."""
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """The whole of `data` on the disk, or the old file and nothing beside it.
+
+    Raises:
+        OSError: that names `path`, e.g. because the disk is full.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())  # or a crash of the machine could leave an empty file under the final name
+        temporary.replace(path)
+    except OSError as error:
+        raise naming(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def naming(path: Path, error: OSError) -> OSError:
+    """The same error about `path`: writing to an open file names none, and the temporary name is nobody's business."""
+    return OSError(error.errno, error.strerror, str(path))
