@@ -3,7 +3,7 @@
     python benchmarks/kill.py [--moments 30] [override …]
 
 Runs a short training on the shapes once without interruption, then once for each moment: started, killed after a
-random time, started again. Weights, metrics.csv (without the columns of speed and memory) and results.json must be
+random time (every second one: at the next moment a checkpoint is half written), started again. Weights, metrics.csv (without the columns of speed and memory) and results.json must be
 equal to the last bit. Prints one line per moment, and where it fell; exits with 1 if any run differs.
 """
 
@@ -54,6 +54,14 @@ def wait_for(runs: Path, name: str, process: subprocess.Popen[bytes]) -> Path:
             return found[0]
         time.sleep(0.002)
     raise SystemExit(f"the run ended with {process.returncode} before it wrote {name}")
+
+
+def wait_for_write(runs: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until a file is being written under its temporary name."""
+    (run_dir,) = (path.parent for path in runs.rglob("config.yaml"))
+    while process.poll() is None:
+        if any(entry.name.endswith(".tmp") for entry in os.scandir(run_dir / "checkpoints")):
+            return
 
 
 def outcome(runs: Path) -> dict[str, Any]:
@@ -108,6 +116,8 @@ def main() -> None:
             process = start(runs, overrides)
             wait_for(runs, "config.yaml", process)
             time.sleep(delay)
+            if number % 2:
+                wait_for_write(runs, process)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             where = moment(runs)

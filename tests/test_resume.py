@@ -94,6 +94,7 @@ def child(run_dir: Path, overrides: tuple[str, ...], prepare: Callable[[], None]
     from segmenter_pl.data import datamodule
     from segmenter_pl.train import train
 
+    multiprocessing.set_start_method("fork", force=True)  # for loader processes, as in a command on Linux
     datamodule.GRACE = 2  # processes of multiprocessing end their own with SIGTERM
     warnings.simplefilter("error")
     torch.set_num_threads(1)
@@ -367,3 +368,23 @@ def settings(run_dir: Path, *overrides: str) -> dict[str, Any]:
     from segmenter_pl.build import plain
 
     return plain(tiny_run(run_dir, *SHORT, *overrides))
+
+
+def test_wandb_offline_holds_every_step_once(tmp_path: Path) -> None:
+    """Killed and continued, with pictures: read back from its files and compared with the CSV."""
+    from segmenter_pl.loggers import read_wandb_history
+
+    run_dir, wandb = tmp_path / "run", ("logger=wandb", "logger.offline=true")
+    assert run(run_dir, *wandb, trap=in_step_4) == -signal.SIGKILL
+    assert run(run_dir, *wandb) == 0
+    files = list(run_dir.glob("wandb/offline-run-*/run-*.wandb"))
+    assert len(files) == 2
+    assert {path.stem for path in files} == {f"run-{(run_dir / 'wandb_id.txt').read_text().strip()}"}
+    logged = sorted((row for path in files for row in read_wandb_history(path)), key=lambda row: row["_step"])
+    with (run_dir / "metrics.csv").open(newline="") as file:
+        rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+    assert [row["_step"] for row in logged] == [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    for kept, row in zip(logged, rows, strict=True):
+        assert {key: kept[key] for key in row if key != "step"} == {k: v for k, v in row.items() if k != "step"}
+    # A picture that was not yet on the disk when the process was killed is in panels/ only.
+    assert [row["_step"] for row in logged if "val/panel" in row][-1] == 6

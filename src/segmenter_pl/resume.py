@@ -15,6 +15,17 @@ from segmenter_pl.report import versions
 from segmenter_pl.searchpath import numbers_changing
 
 SHOWN = 10  # differing keys in an error message
+_held: set[int] = set()  # locked directories
+
+
+def _let_go() -> None:
+    for handle in _held:
+        os.close(handle)
+    _held.clear()
+
+
+# Loader processes share what was open when they were forked: outliving a killed run, they would hold its lock.
+os.register_at_fork(after_in_child=_let_go)
 
 
 def starting_point(config: Mapping[str, Any], run_dir: Path, *, leader: bool = True) -> Path | None:
@@ -87,6 +98,7 @@ def sole_owner(run_dir: Path) -> Iterator[None]:
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     handle = os.open(run_dir, os.O_RDONLY)
+    _held.add(handle)
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -96,6 +108,7 @@ def sole_owner(run_dir: Path) -> Iterator[None]:
             ) from error
         yield
     finally:
+        _held.discard(handle)
         os.close(handle)
 
 

@@ -72,6 +72,7 @@ def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, checkpoint
     from lightning import seed_everything
 
     from segmenter_pl import build, report
+    from segmenter_pl.checkpoint import read_checkpoint
 
     report.quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -83,7 +84,8 @@ def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, checkpoint
     trainer = build.build_trainer(config)
     if trainer.is_global_zero:
         report.write_config(settings, run_dir)
-        print(report.headline(config, model, datamodule, resumed=checkpoint is not None))
+        done = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+        print(report.headline(config, model, datamodule, done=done))
     with report.closed_loggers(trainer):
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
