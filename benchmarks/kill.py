@@ -3,8 +3,9 @@
     python benchmarks/kill.py [--moments 30] [override …]
 
 Runs a short training on the shapes once without interruption, then once for each moment: started, killed after a
-random time (every second one: at the next moment a checkpoint is half written), started again. Weights, metrics.csv (without the columns of speed and memory) and results.json must be
-equal to the last bit. Prints one line per moment, and where it fell; exits with 1 if any run differs.
+random time (every second one: at the next moment a checkpoint is half written), started again. Weights, metrics.csv
+(without the columns of speed and memory) and results.json must be equal to the last bit. Prints one line per moment, and
+where it fell; exits with 1 if any run differs.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def wait_for_write(runs: Path, process: subprocess.Popen[bytes]) -> None:
     """Until a file is being written under its temporary name."""
     (run_dir,) = (path.parent for path in runs.rglob("config.yaml"))
     while process.poll() is None:
-        if any(entry.name.endswith(".tmp") for entry in os.scandir(run_dir / "checkpoints")):
+        if any((run_dir / "checkpoints").glob("*.tmp")):
             return
 
 
