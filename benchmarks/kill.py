@@ -4,8 +4,8 @@
 
 Runs a short training on the shapes once without interruption, then once for each moment: started, killed after a
 random time (every second one: at the next moment a checkpoint is half written), started again. Weights, metrics.csv
-(without the columns of speed and memory) and results.json must be equal to the last bit. Prints one line per moment, and
-where it fell; exits with 1 if any run differs.
+(without the columns of speed and memory) and results.json must be equal to the last bit. Prints one line per moment,
+and where it fell; exits with 1 if any run differs.
 """
 
 import argparse

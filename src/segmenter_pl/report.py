@@ -155,7 +155,8 @@ def _write(path: Path, text: str) -> None:
 
 def quiet_lightning() -> None:
     """Our own lines say what ran; Lightning's hints about hardware and stopping would repeat it."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
 

@@ -64,7 +64,8 @@ def train(config: DictConfig) -> float:
             with report.enough_memory(config):
                 return _fit(config, settings, run_dir, checkpoint)
         except Interrupted as stop:
-            print(f"Stopped by {stop}; the same command continues in {run_dir}", file=sys.stderr)
+            if leader:
+                print(f"Stopped by {stop}; the same command continues in {run_dir}", file=sys.stderr)
             raise SystemExit(128 + stop.signum) from None
 
 
