@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV   ?= .venv
 ARGS   ?=
+# Two processes, each test file in one of them (files share short trainings).
+PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
 BIN     = $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -24,10 +26,10 @@ train: setup ## Train; without ARGS: Segmenter on drawn shapes, about a minute o
 	$(BIN)/python train.py $(ARGS)
 
 test: setup ## Run the tests (a few minutes on two cores)
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: setup ## Run all tests, the long ones too
-	$(BIN)/python -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 lint: setup ## Check style and types
 	$(BIN)/ruff check .
