@@ -9,6 +9,7 @@ and where it fell; exits with 1 if any run differs.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -119,7 +120,8 @@ def main() -> None:
             time.sleep(delay)
             if number % 2:
                 wait_for_write(runs, process)
-            os.killpg(process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it was done already
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             where = moment(runs)
             writing += "written" in where
