@@ -1,18 +1,24 @@
 """Sliding-window prediction (paper §4.1): tensors in, tensors out, for any `SegmentationModel`.
 
-Legend: K classes, H W pixels of the picture, L length of one side.
+Legend: K classes, H W pixels of the picture, H' W' of one rescaled version of it, h w coarse cells of a window.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from segmenter_pl.ops.bands import View, banded_scores, mixing_matrix
+from segmenter_pl.ops.upsample import resized_part
 
 if TYPE_CHECKING:
     from segmenter_pl.models.segmenter import SegmentationModel
+
+SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the paper's multi-scale evaluation
+WINDOW_BATCH = {"cpu": 4, "cuda": 16}
 
 
 def window_anchors(length: int, window: int, stride: int) -> list[int]:
@@ -27,61 +33,144 @@ def window_anchors(length: int, window: int, stride: int) -> list[int]:
     return [*range(0, last, stride), last]
 
 
-def rescaled_size(height: int, width: int, window: int, short_side: int | None) -> tuple[int, int]:
-    """Size at which the model sees a picture: short side at `short_side` (if given) and at least at the window."""
-    short = min(height, width)
-    factor = max((short_side or short) / short, window / short)
-    return int(height * factor + 0.5), int(width * factor + 0.5)
+def rescaled(image: Tensor, window: int, short_side: int | None, scale: float = 1.0) -> tuple[Tensor, tuple[int, int]]:
+    """The size (H', W') at which the model sees a picture (3, H, W), and the picture to resize to it, bilinearly.
+
+    The short side is brought to `short_side` (None: its own length) times `scale`, and then to at least the window:
+    two resizings, as in the official code. Sizes are int(side · factor + 0.5), the long side of an enlarged picture
+    int(long · window / short). Only a picture that the first one leaves too small is resized here.
+    """
+    height, width = image.shape[-2:]
+    factor = scale * (short_side or min(height, width)) / min(height, width)
+    size = (max(int(height * factor + 0.5), 1), max(int(width * factor + 0.5), 1))
+    short = min(size)
+    if short >= window:
+        return image, size
+    if size != (height, width):
+        image = resized_part(resized_part(image, 1, size[0]), 2, size[1])
+    return image, (int(size[0] * window / short), int(size[1] * window / short))
+
+
+class Settings(TypedDict, total=False):
+    """How a picture is looked at: the keywords of `predict_bands`."""
+
+    window: Required[int]
+    stride: Required[int]
+    short_side: int | None
+    scales: Sequence[float]
+    flip: bool
+    window_batch: int | None
 
 
 @torch.inference_mode()
-def predict_logits(
+def predict_bands(
     model: SegmentationModel,
     image: Tensor,
     *,
     window: int,
     stride: int,
     short_side: int | None = None,
-    window_batch: int = 8,
-) -> Tensor:
-    """Full-size logits of one picture, averaged over sliding windows.
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    window_batch: int | None = None,
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Class scores of one picture, tile by tile: what all of `predict_…` are made of, at any size of picture.
 
     Args:
         model: in evaluation mode.
-        image: (3, H, W), 0…255.
+        image: RGB (3, H, W), 0…255, uint8 or float, on the model's device.
         window: side of the square windows, pixels.
         stride: distance between windows, pixels, at most `window`.
-        short_side: rescale the picture so that its short side has this length; None keeps its size. Pictures
-            smaller than the window are always enlarged to it.
-        window_batch: windows per forward pass.
+        short_side: the picture's short side is rescaled to this length first; None keeps its size. Pictures smaller
+            than the window are always enlarged to it.
+        scales: factors on that size; the paper's multi-scale evaluation takes `SCALES`.
+        flip: also the mirrored picture at each scale.
+        window_batch: windows per forward pass, of all scales and both sides together; None for what suits the device.
 
-    Returns:
-        (K, H, W) float32 on the picture's device.
+    Yields: rows, columns and scores (rows, columns, K) float32: logits averaged over windows for a single version of
+        the picture, else class probabilities averaged over all versions.
+
+    Raises: ValueError: the stride would leave pixels between windows, or a scale is not positive.
     """
-    height, width = image.shape[-2:]
-    size = rescaled_size(height, width, window, short_side)
-    picture = image[None].float()  # (1, 3, H, W)
-    if size != (height, width):
-        picture = F.interpolate(picture, size=size, mode="bilinear", align_corners=False)
-    rows, columns = (window_anchors(length, window, stride) for length in size)
-    anchors = [(y, x) for y in rows for x in columns]
+    if not scales or min(scales) <= 0:
+        raise ValueError(f"scales={tuple(scales)}: give one or more positive numbers")
+    views: list[View] = []
+    waiting: list[tuple[Tensor, Tensor]] = []  # crops, and where their logits go
+    batch = window_batch or WINDOW_BATCH.get(image.device.type, 4)
+    for scale in scales:
+        picture, size = rescaled(image, window, short_side, scale)
+        anchors = [window_anchors(length, window, stride) for length in size]
+        for mirrored in (False, True) if flip else (False,):
+            view, room = _view(model, image, size, anchors, window, mirrored)
+            views.append(view)
+            for y, row in zip(anchors[0], room, strict=True):
+                strip = resized_part(resized_part(picture, 1, size[0], y, y + window), 2, size[1])  # (3, window, W')
+                strip = strip.flip(-1) if mirrored else strip
+                for x, place in zip(anchors[1], row.unbind(1), strict=True):
+                    waiting.append((strip[..., x : x + window], place))
+                    if len(waiting) == batch:
+                        _run(model, waiting)
+    _run(model, waiting)
+    yield from banded_scores(views)
 
-    total = picture.new_zeros(model.num_classes, *size)
-    count = picture.new_zeros(size)
-    for start in range(0, len(anchors), window_batch):
-        batch = anchors[start : start + window_batch]
-        crops = torch.cat([picture[..., y : y + window, x : x + window] for y, x in batch])  # (n, 3, window, window)
-        for (y, x), logits in zip(batch, model(crops).float(), strict=True):
-            total[:, y : y + window, x : x + window] += logits
-            count[y : y + window, x : x + window] += 1
-    total /= count
-    if size != (height, width):
-        total = F.interpolate(total[None], size=(height, width), mode="bilinear", align_corners=False)[0]
-    return total
+
+def _view(
+    model: SegmentationModel,
+    image: Tensor,
+    size: tuple[int, int],
+    anchors: list[list[int]],
+    window: int,
+    mirrored: bool,
+) -> tuple[View, Tensor]:
+    """A version of the picture, and the room for its windows' logits: (rows of windows, h, columns of them, w, K)."""
+    cells = -(-window // model.stride)
+    shape = (len(anchors[0]), cells, len(anchors[1]), cells, model.num_classes)
+    room = image.new_empty(shape, dtype=torch.float32)
+    down, across = (
+        mixing_matrix(whole, length, tuple(starts), window, model.stride)
+        for whole, length, starts in zip(image.shape[-2:], size, anchors, strict=True)
+    )
+    return View(room.flatten(2, 3).flatten(0, 1), down, across, mirrored), room  # (Y, X, K), (H, Y), (W, X)
 
 
-def predict_labels(
-    model: SegmentationModel, image: Tensor, *, window: int, stride: int, short_side: int | None = None
-) -> Tensor:
-    """Class ids (H, W) of one picture (3, H, W) 0…255; arguments as `predict_logits`."""
-    return predict_logits(model, image, window=window, stride=stride, short_side=short_side).argmax(0)
+def _run(model: SegmentationModel, waiting: list[tuple[Tensor, Tensor]]) -> None:
+    if waiting:
+        coarse = model.coarse_logits(torch.stack([crop for crop, _ in waiting]))
+        for (_, place), logits in zip(waiting, coarse.float(), strict=True):
+            place.copy_(logits.permute(1, 2, 0))  # (h, w, K)
+        waiting.clear()
+
+
+def predict_logits(model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]) -> Tensor:
+    """Full-size logits (K, H, W) float32 of one picture; arguments as `predict_bands`.
+
+    Those of several versions of a picture are the logarithm of their averaged probabilities.
+    """
+    scores = _full_size(model, image, settings)
+    return scores.clamp_(min=1e-38).log_() if averages(settings) else scores
+
+
+def predict_probabilities(model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]) -> Tensor:
+    """Class probabilities (K, H, W) float32 of one picture; arguments as `predict_bands`."""
+    scores = _full_size(model, image, settings)
+    return scores if averages(settings) else scores.softmax(0)
+
+
+def predict_labels(model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]) -> Tensor:
+    """Class ids (H, W) int64 of one picture; arguments as `predict_bands`. Never holds all classes at full size."""
+    labels = image.new_empty(image.shape[-2:], dtype=torch.int64)
+    for rows, columns, scores in predict_bands(model, image, **settings):
+        labels[rows, columns] = scores.argmax(-1)
+    return labels
+
+
+def averages(settings: Settings) -> bool:
+    """Whether `predict_bands` averages several versions of the picture, and so yields probabilities, not logits."""
+    return len(settings.get("scales", (1.0,))) > 1 or settings.get("flip", False)
+
+
+def _full_size(model: SegmentationModel, image: Tensor, settings: Settings) -> Tensor:
+    full = image.new_empty(model.num_classes, *image.shape[-2:], dtype=torch.float32)
+    for rows, columns, scores in predict_bands(model, image, **settings):
+        full[:, rows, columns] = scores.permute(2, 0, 1)
+    return full

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
 from segmenter_pl.guard import NonFiniteGuard
-from segmenter_pl.inference import predict_logits, window_anchors
+from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
 from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
 
@@ -130,11 +130,13 @@ class SegmentationTask(LightningModule):
         """Count one picture (batch of 1) and return its class ids (H, W)."""
         self._note_unreadable(batch)
         image, target = batch["image"][0], batch["mask"][0].long()
-        logits = predict_logits(self.model, image, **self.view)
+        labels, total = torch.empty_like(target), torch.zeros((), device=target.device)
+        for rows, columns, logits in predict_bands(self.model, image, **self.view):
+            truth = target[rows, columns].flatten()
+            total += F.cross_entropy(logits.flatten(0, 1), truth, ignore_index=self.ignore_index, reduction="sum")
+            labels[rows, columns] = logits.argmax(-1)
         valid = (target != self.ignore_index).sum()
-        total = F.cross_entropy(logits[None], target[None], ignore_index=self.ignore_index, reduction="sum")
         self.val_loss.update(total / valid.clamp(min=1), valid)
-        labels = logits.argmax(0)
         self.metrics.update(labels, target)
         return labels
 

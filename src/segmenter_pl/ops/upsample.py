@@ -1,4 +1,4 @@
-"""Bilinear upsampling (align_corners=False) as matrices, one per axis."""
+"""Bilinear resizing (align_corners=False): as matrices, one per axis, and of parts of a picture."""
 
 import torch
 from torch import Tensor
@@ -32,3 +32,18 @@ def source_span(start: int, stop: int, size_out: int, size_in: int) -> tuple[int
     first = max((2 * start + 1) * size_in - size_out, 0) // (2 * size_out)
     last = max((2 * stop - 1) * size_in - size_out, 0) // (2 * size_out) + 1
     return first, min(last + 1, size_in)
+
+
+def resized_part(x: Tensor, dim: int, size: int, start: int = 0, stop: int | None = None) -> Tensor:
+    """Elements `start` to `stop - 1` along one axis of `x` resized to `size` there, as `F.interpolate` resizes.
+
+    Takes any dtype; returns float32, without looking at more of `x` than the part needs.
+    """
+    length, stop = x.shape[dim], size if stop is None else stop
+    position = ((torch.arange(start, stop, device=x.device, dtype=torch.float64) + 0.5) * length / size - 0.5).clamp(
+        min=0
+    )
+    low = position.long()
+    fraction = (position - low).float().view([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
+    below = x.index_select(dim, low).float()
+    return below.lerp_(x.index_select(dim, (low + 1).clamp(max=length - 1)).float(), fraction)

@@ -1,0 +1,121 @@
+"""Full-size scores from the coarse logits of all sliding windows, without ever holding them at full size.
+
+Averaging overlapping windows, upsampling them, resizing the whole and mirroring it are all linear, and separable: rows
+are mixed by one matrix, columns by another. So the scores of any tile of the picture are two small matrix products away
+from the windows' coarse logits, and a picture is done tile by tile.
+
+Legend: K classes, H W pixels of the picture, H' W' of what the model saw, h w coarse cells of a window, n windows
+along an axis, Y X = n·h n·w coarse cells of all windows.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from segmenter_pl.ops.upsample import interpolation_matrix, resized_part
+
+# Numbers in a tile (rows · columns · K) and its columns at most. A GPU wants fewer, larger kernels.
+TILE_CPU = (2**18, 256)
+TILE_GPU = (2**24, 2048)
+
+
+@dataclass(frozen=True)
+class View:
+    """One version of the picture (scale, mirrored or not) as the model saw it.
+
+    Attributes:
+        logits: coarse logits of all windows side by side, (Y, X, K).
+        rows: weights of the coarse rows for each row of the picture, (H, Y).
+        columns: likewise, (W, X), of the mirrored picture if it was mirrored.
+    """
+
+    logits: Tensor
+    rows: Tensor
+    columns: Tensor
+    mirrored: bool = False
+
+    @property
+    def across(self) -> Tensor:
+        """Weights of the coarse columns for each column of the picture as it is, (W, X)."""
+        return self.columns.flip(0) if self.mirrored else self.columns
+
+
+@lru_cache(maxsize=8)  # pictures of a data set often have few sizes
+def mixing_matrix(size: int, seen: int, anchors: tuple[int, ...], window: int, stride: int) -> Tensor:
+    """Weights, along one axis, of the windows' coarse cells for each pixel of the picture.
+
+    Each window's cells are upsampled by `stride` and cropped to the window; pixels that several windows cover are
+    averaged over them; the `seen` pixels are resized to `size`, bilinearly.
+
+    Args:
+        size: pixels of the picture. seen: of what the model saw.
+        anchors: first pixel of each window. window: their side. stride: pixels per coarse cell.
+
+    Returns: (size, len(anchors) · ceil(window / stride)), float32, at most 4 nonzero weights per covering window.
+    """
+    window = min(window, seen)
+    cells = -(-window // stride)
+    upsample = interpolation_matrix(cells * stride, cells, crop=window)  # (window, h)
+    mixing = torch.zeros(seen, len(anchors) * cells)
+    covered = torch.zeros(seen, 1)
+    for i, anchor in enumerate(anchors):
+        mixing[anchor : anchor + window, i * cells : (i + 1) * cells] = upsample
+        covered[anchor : anchor + window] += 1
+    mixing /= covered
+    return mixing if seen == size else resized_part(mixing, 0, size)
+
+
+def banded_scores(views: Sequence[View], tile: tuple[int, int] | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Scores of the picture, tile by tile in reading order.
+
+    One view gives its logits; several give the mean of their class probabilities.
+
+    Args:
+        views: all of the same picture.
+        tile: rows and columns of a tile; None for what suits the device and K.
+
+    Yields: rows, columns, and the scores (rows, columns, K) float32, computed in float32 also under autocast.
+    """
+    logits = views[0].logits
+    height, width = views[0].rows.shape[0], views[0].columns.shape[0]
+    tile_rows, tile_columns = tile or tile_size(logits.shape[-1], width, logits.device)
+    columns = [
+        (span, [_used(view.across[span], logits.device) for view in views])
+        for span in (slice(x, min(x + tile_columns, width)) for x in range(0, width, tile_columns))
+    ]
+    for y in range(0, height, tile_rows):
+        rows = slice(y, min(y + tile_rows, height))
+        by_row = [_used(view.rows[rows], logits.device) for view in views]
+        strips = [view.logits[cells] for view, (cells, _) in zip(views, by_row, strict=True)]  # (r, X, K) each
+        for span, by_column in columns:
+            yield rows, span, _mixed(strips, [weights for _, weights in by_row], by_column)
+
+
+def tile_size(num_classes: int, width: int, device: torch.device) -> tuple[int, int]:
+    """Rows and columns that keep a tile in a CPU's cache, or a GPU busy."""
+    elements, widest = TILE_GPU if device.type == "cuda" else TILE_CPU
+    columns = min(width, widest)
+    return max(4, elements // (columns * num_classes)), columns
+
+
+def _mixed(strips: list[Tensor], by_row: list[Tensor], by_column: list[tuple[Tensor, Tensor]]) -> Tensor:
+    """Scores of one tile; strips (r, X, K), by_row (rows, r), by_column: s coarse columns, and weights (columns, s)."""
+    total: Tensor | None = None
+    with torch.autocast(strips[0].device.type, enabled=False):
+        for strip, row_weights, (cells, column_weights) in zip(strips, by_row, by_column, strict=True):
+            wide = column_weights @ strip[:, cells]  # (r, columns, K)
+            scores = (row_weights @ wide.flatten(1)).unflatten(1, wide.shape[1:])  # (rows, columns, K)
+            if len(strips) > 1:
+                scores = scores.softmax(-1)
+            total = scores if total is None else total.add_(scores)
+    assert total is not None
+    return total if len(strips) == 1 else total.div_(len(strips))
+
+
+def _used(weights: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The inputs that have a weight in any row, and those weights."""
+    used = weights.any(0).nonzero()[:, 0]
+    return used.to(device), weights[:, used].to(device)
