@@ -23,7 +23,7 @@ def test_fdr_goes_through_everything_once(tmp_path: Path) -> None:
         results = debug("fdr", tmp_path / "run")
         assert results["steps"] == 1
         assert {path.name for path in (tmp_path / "run").iterdir()} == {"config.yaml", "results.json"}
-    assert (tmp_path / "run.old/results.json").exists()
+    assert (tmp_path / "old-run/results.json").exists()
 
 
 def test_limit_is_a_run_in_little(tmp_path: Path) -> None:

@@ -414,11 +414,33 @@ def test_whoever_asks_for_the_trace_gets_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_sweep_names_the_job_that_failed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "seed=0,x"])
-    with pytest.raises(SystemExit), explained():
-        checked()
-    said = capsys.readouterr().err
-    assert "In the job seed=x:\nError: seed=x must be a whole number" in said
+    monkeypatch.setattr(sys, "argv", ["train.py", "-m", "checkpoint_every=0,5", "nonfinite_limit=-1,0", *SHORT])
+    with pytest.raises(SystemExit) as ended:
+        training.main()
+    said = capsys.readouterr()
+    assert ended.value.code == 1
+    told = [line for line in said.err.splitlines() if line.startswith("Error in the job")]
+    assert len(told) == 3  # each as it failed
+    assert "checkpoint_every=0: give a number, 1 or more" in told[0]
+    assert "nonfinite_limit=-1: give a number, 0 or more" in told[2]
+    assert "Error: a job of the sweep failed, see above" in said.err
+    assert said.out.count("val mIoU") == 1  # the sound one ran
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("checkpoint_every=null", "checkpoint_every=None: give a number, 1 or more"),
+        ("dataset.val_every=0", "dataset.val_every=0: give a number, 1 or more"),
+        ("trainer.log_every_n_steps=0", "trainer.log_every_n_steps=0: give a number, 1 or more"),
+        ("trainer.accumulate_grad_batches=0", "accumulate_grad_batches=0: give a number, 1 or more"),
+        ("trainer.gradient_clip_val=-1", "trainer.gradient_clip_val=-1: give a number, 0 or more"),
+        ("seed=-1", "seed=-1: give a number, 0 or more"),
+    ],
+)
+def test_numbers_below_what_makes_sense(word: str, expected: str, complain: Complain, tmp_path: Path) -> None:
+    says(complain("train.py", *SHORT, word), expected)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def test_as_a_process(tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import torch
 from lightning import Callback
 from PIL import Image
 
-from segmenter_pl import report
 from segmenter_pl.checkpoint import read_checkpoint
 from segmenter_pl.eval import evaluate
+from segmenter_pl.guard import enough_memory
 from segmenter_pl.task import SegmentationTask
 from segmenter_pl.train import train
 from tests.test_train import QUIET, configured, tiny_run
@@ -62,7 +62,7 @@ def test_a_step_that_is_left_out_changes_nothing(
     from segmenter_pl import build
 
     real = build.build_trainer
-    monkeypatch.setattr(build, "build_trainer", lambda config: with_callback(real(config), snapshots))
+    monkeypatch.setattr(build, "build_trainer", lambda *arguments: with_callback(real(*arguments), snapshots))
     train(tiny_run(tmp_path, "nonfinite=skip", "optimizer.weight_decay=0.1"))
     _, second, third, fourth = snapshots.taken
     assert all(torch.equal(before, after) for before, after in zip(second, third, strict=True))
@@ -144,6 +144,14 @@ def test_unreadable_pictures_can_be_left_out_and_are_counted(
     assert evaluate(configured("eval", checkpoint, *QUIET)) == results["val"]["miou"]
 
 
+def test_a_folder_that_vanishes_is_no_accident(tmp_path: Path) -> None:
+    root = folder(tmp_path / "data")
+    for path in (root / "images/train").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"bad_sample_limit=2: 3 pictures cannot be read, the last one: .*still there"):
+        train(of_folder(root, tmp_path / "run", "bad_sample=skip", "bad_sample_limit=2", "dataset.num_workers=0"))
+
+
 def test_a_label_outside_the_table_is_no_unreadable_picture(tmp_path: Path) -> None:
     root = folder(tmp_path / "data")
     Image.fromarray(np.full((72, 96), 9, np.uint8)).save(root / "labels/train/2.png")
@@ -160,20 +168,26 @@ def test_a_label_outside_the_table_is_no_unreadable_picture(tmp_path: Path) -> N
 )
 def test_out_of_memory_names_the_sizes_and_what_to_try(error: Exception) -> None:
     config = configured("train", "dataset.batch_size=6", "trainer.accumulate_grad_batches=2")
-    with pytest.raises(MemoryError) as refused, report.enough_memory(config):
+    with pytest.raises(MemoryError) as refused, enough_memory(config):
         raise error
     message = str(refused.value)
-    assert "dataset.batch_size=6, dataset.crop=128, dataset.window=128 and trainer.precision=32-true" in message
+    assert "trainer.precision=32-true, dataset.batch_size=6, dataset.crop=128, dataset.window=128 (" in message
     assert "dataset.batch_size=3 trainer.accumulate_grad_batches=4" in message
     assert "More text" not in message
 
 
+def test_an_odd_batch_is_not_halved() -> None:
+    with pytest.raises(MemoryError) as refused, enough_memory(configured("train", "dataset.batch_size=7")):
+        raise MemoryError
+    assert "the same steps" not in str(refused.value)
+
+
 def test_other_errors_are_not_called_out_of_memory() -> None:
-    with pytest.raises(RuntimeError, match="shapes differ"), report.enough_memory(configured("train")):
+    with pytest.raises(RuntimeError, match="shapes differ"), enough_memory(configured("train")):
         raise RuntimeError("shapes differ")
 
 
 def test_what_the_cpu_says_is_understood() -> None:
     config = configured("train", "dataset.batch_size=1")
-    with pytest.raises(MemoryError, match=r"Try trainer\.precision=bf16-mixed"), report.enough_memory(config):
+    with pytest.raises(MemoryError, match=r"Try trainer\.precision=bf16-mixed"), enough_memory(config):
         torch.empty(1 << 50)

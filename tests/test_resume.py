@@ -78,7 +78,9 @@ def while_a_checkpoint_is_written() -> None:
 
 
 def between_best_and_last() -> None:
-    at_call(os, "link", 1)
+    from segmenter_pl.callbacks import AtomicCheckpointIO
+
+    at_call(AtomicCheckpointIO, "save_checkpoint", 4)  # step 2, before the validation of step 3, best, last
 
 
 def before_the_results() -> None:
@@ -200,18 +202,49 @@ def test_killed_run_ends_like_an_uninterrupted_one_under(
 
 
 def test_a_decision_to_stop_early_survives(whole: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
-    overrides = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1", "optimizer.lr=0")
-    longer = (*overrides, "trainer.max_steps=12")
-    assert run(tmp_path / "run", *longer, trap=before_the_results) == -signal.SIGKILL
-    assert run(tmp_path / "run", *longer) == 0
-    assert_equal(outcome(tmp_path / "run"), whole(*longer))
-    assert [row["step"] for row in outcome(tmp_path / "run")["rows"]][-1] == "6"
+    overrides = ("callbacks=early_stopping", "optimizer.lr=0")
+    for why, last in (("patience=1", "6"), ("patience=9 +callbacks.early_stopping.stopping_threshold=0.0", "3")):
+        longer = (*overrides, "trainer.max_steps=12", *f"callbacks.early_stopping.{why}".split())
+        run_dir = tmp_path / last
+        assert run(run_dir, *longer, trap=before_the_results) == -signal.SIGKILL
+        assert run(run_dir, *longer) == 0
+        assert_equal(outcome(run_dir), whole(*longer))
+        assert [row["step"] for row in outcome(run_dir)["rows"]][-1] == last
 
 
 def ctrl_c_in_step_5() -> None:
     from segmenter_pl.task import SegmentationTask
 
     at_call(SegmentationTask, "training_step", 5, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+
+def ctrl_c_while_loading_step_4() -> None:
+    from segmenter_pl.data.dataset import SegmentationDataset
+
+    # The 12 pictures of three steps and 3 to validate come before.
+    at_call(SegmentationDataset, "__getitem__", 17, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+
+def ctrl_c_twice_in_step_5() -> None:
+    from segmenter_pl.task import SegmentationTask
+
+    def twice() -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    at_call(SegmentationTask, "training_step", 5, twice)
+
+
+def ctrl_c_in_the_last_picture() -> None:
+    from segmenter_pl.task import SegmentationTask
+
+    at_call(SegmentationTask, "validation_step", 6, lambda: os.kill(os.getpid(), signal.SIGINT))
+
+
+def ctrl_c_while_the_model_is_built() -> None:
+    from segmenter_pl import build
+
+    at_call(build, "build_model", 1, lambda: os.kill(os.getpid(), signal.SIGINT))
 
 
 def sigterm_in_the_first_validation() -> None:
@@ -240,6 +273,7 @@ def sigterm_to_every_process() -> None:
     [
         (ctrl_c_in_step_5, 130, 5, ()),
         (ctrl_c_in_step_5, 130, 2, ("trainer.accumulate_grad_batches=3",)),  # micro-batch 5 belongs to step 2
+        (ctrl_c_while_loading_step_4, 130, 4, ()),
         (sigterm_in_the_first_validation, 143, 3, ()),
         (sigterm_to_every_process, 143, 5, ("dataset.num_workers=2",)),
     ],
@@ -254,10 +288,30 @@ def test_signals_leave_a_checkpoint_of_the_step_they_met(
 ) -> None:
     every = "checkpoint_every=100"
     assert run(tmp_path / "run", every, *overrides, trap=trap) == code
-    assert "the same command continues in" in errors_of(tmp_path / "run").read_text()
+    assert "The same command continues in" in errors_of(tmp_path / "run").read_text()
     assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == step
     assert run(tmp_path / "run", every, *overrides) == 0
     assert_equal(outcome(tmp_path / "run"), whole(every, *overrides))
+
+
+def test_a_second_signal_ends_at_once(whole: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    assert run(tmp_path / "run", trap=ctrl_c_twice_in_step_5) == 130
+    assert read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")["global_step"] == 4  # step 5 was cut
+    assert run(tmp_path / "run") == 0
+    assert_equal(outcome(tmp_path / "run"), whole())
+
+
+def test_a_signal_at_the_very_end_ends_the_sweep_but_not_the_run(
+    whole: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    assert run(tmp_path / "run", trap=ctrl_c_in_the_last_picture) == 130
+    assert_equal(outcome(tmp_path / "run"), whole())
+
+
+def test_a_signal_before_the_training_ends_at_once(tmp_path: Path) -> None:
+    assert run(tmp_path / "run", trap=ctrl_c_while_the_model_is_built) == 130
+    assert "There is no checkpoint in" in errors_of(tmp_path / "run").read_text()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_other_ways_to_execute_continue_the_same_numbers(whole: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
@@ -283,10 +337,9 @@ def test_damaged_checkpoint_is_set_aside_for_the_newest_sound_one(
     stopped: Path, whole: Callable[..., dict[str, Any]]
 ) -> None:
     last, best = stopped / "checkpoints/last.ckpt", stopped / "checkpoints/best.ckpt"
-    assert last.samefile(best)  # step 3: one file under two names, never written in place
     content = last.read_bytes()
-    last.unlink()
-    last.write_bytes(content[: len(content) // 2])
+    os.truncate(last, len(content) // 2)  # in place, as a failing disk does: best.ckpt must not share its bytes
+    assert best.stat().st_size == len(content)
     assert run(stopped) == 0
     said = errors_of(stopped).read_text()
     assert "Set aside as" in said
@@ -297,9 +350,21 @@ def test_damaged_checkpoint_is_set_aside_for_the_newest_sound_one(
 
 def test_without_any_sound_checkpoint_the_run_begins_again(stopped: Path, whole: Callable[..., dict[str, Any]]) -> None:
     for path in (stopped / "checkpoints").glob("*.ckpt"):
-        path.unlink()
         path.write_bytes(b"")
     assert run(stopped) == 0
+    assert "There is no sound checkpoint: the run begins again" in errors_of(stopped).read_text()
+    assert len(list((stopped / "checkpoints").glob("*.damaged"))) == 2
+    assert_equal(outcome(stopped), whole())
+
+
+def test_a_flipped_byte_is_seen(stopped: Path, whole: Callable[..., dict[str, Any]]) -> None:
+    last = stopped / "checkpoints/last.ckpt"
+    weight = read_checkpoint(last)["state_dict"]["model.decoder.proj_patch"].numpy().tobytes()
+    content = last.read_bytes()
+    place = content.index(weight)
+    last.write_bytes(content[:place] + bytes(40) + content[place + 40 :])
+    assert run(stopped) == 0
+    assert "has another checksum" in errors_of(stopped).read_text()
     assert_equal(outcome(stopped), whole())
 
 
@@ -334,11 +399,11 @@ def test_other_versions_are_said(stopped: Path, capsys: pytest.CaptureFixture[st
 def test_resume_never_moves_the_earlier_run_aside(stopped: Path, whole: Callable[..., dict[str, Any]]) -> None:
     files = {path.relative_to(stopped) for path in stopped.rglob("*")}
     assert run(stopped, "resume=never", "optimizer.lr=0.2") == 0
-    aside = stopped.with_name("run.old")
+    aside = stopped.with_name("old-run")
     assert {path.relative_to(aside) for path in aside.rglob("*")} == files
     assert str(aside) in errors_of(stopped).read_text()
     assert run(stopped, "resume=never") == 0
-    assert stopped.with_name("run.old2").is_dir()
+    assert stopped.with_name("old-run2").is_dir()
     assert outcome(stopped)["rows"] == whole()["rows"]
 
 
@@ -347,8 +412,17 @@ def test_resume_from_a_path(stopped: Path, whole: Callable[..., dict[str, Any]],
     assert run(tmp_path / "other", f"resume={given}") == 0
     ours = read_checkpoint(tmp_path / "other/checkpoints/last.ckpt")["state_dict"]
     assert all(torch.equal(value, ours[key]) for key, value in whole()["last"]["state_dict"].items())
-    with pytest.raises(FileNotFoundError, match=r"nothing\.ckpt does not exist"):
-        resume.starting_point(settings(stopped, f"resume={tmp_path / 'nothing.ckpt'}"), stopped)
+    assert (tmp_path / "other/checkpoints/best.ckpt").read_bytes() == given.read_bytes()
+    for missing in (tmp_path / "nothing.ckpt", tmp_path, "latest"):
+        with pytest.raises(ValueError, match=r"resume=.*there is no such file; give auto, never, or the path"):
+            resume.starting_point(settings(stopped, f"resume={missing}"), stopped)
+    # A run that was begun from a path goes on by itself; another seed is another run.
+    assert resume.starting_point(settings(tmp_path / "other", f"resume={given}"), tmp_path / "other") == (
+        tmp_path / "other/checkpoints/last.ckpt"
+    )
+    with pytest.raises(ValueError, match="seed: 0 there, 1 now"):
+        resume.starting_point(settings(tmp_path / "third", f"resume={given}", "seed=1"), tmp_path / "third")
+    assert resume.starting_point(settings(tmp_path / "third", f"resume={given}", "tag=b"), tmp_path / "third") == given
 
 
 def test_two_processes_do_not_train_in_one_directory(tmp_path: Path) -> None:
@@ -388,3 +462,14 @@ def test_wandb_offline_holds_every_step_once(tmp_path: Path) -> None:
         assert {key: kept[key] for key in row if key != "step"} == {k: v for k, v in row.items() if k != "step"}
     # A picture that was not yet on the disk when the process was killed is in panels/ only.
     assert [row["_step"] for row in logged if "val/panel" in row][-1] == 6
+
+
+def test_other_data_behind_the_same_settings_are_refused(stopped: Path) -> None:
+    checkpoint = stopped / "checkpoints/last.ckpt"
+    data = {**read_checkpoint(checkpoint)["segmenter"]}
+    assert resume.refuse_other_data(checkpoint, data, saves=True) == 3
+    for key, other in (("classes", [*data["classes"], "new"]), ("pictures", {"train": 11, "val": 64})):
+        with pytest.raises(ValueError, match=f"made with other data, {key}: .* then, .* now"):
+            resume.refuse_other_data(checkpoint, {**data, key: other}, saves=True)
+    with pytest.raises(ValueError, match="would leave the last weights out"):
+        resume.refuse_other_data(checkpoint, data, saves=False)

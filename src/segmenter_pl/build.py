@@ -16,9 +16,9 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from segmenter_pl.callbacks import AtomicCheckpointIO, Interruption, Recorder
+from segmenter_pl.callbacks import AtomicCheckpointIO, Recorder
 from segmenter_pl.data.sampling import check_batch_size
-from segmenter_pl.guard import NonFiniteGuard
+from segmenter_pl.guard import Guard
 from segmenter_pl.optim import parameter_groups
 from segmenter_pl.report import versions
 from segmenter_pl.task import SegmentationTask
@@ -93,19 +93,20 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
         class_weights=config.loss.class_weights,
         label_smoothing=config.loss.label_smoothing,
         seed=config.seed,
-        guard=NonFiniteGuard(config.nonfinite, config.nonfinite_limit),
+        guard=Guard(config.nonfinite, config.nonfinite_limit, config.bad_sample_limit),
         checkpoint_info={
             "config": plain(config),
             "classes": list(classes.names),
             "palette": [list(color) for color in classes.palette],
             "ignore_index": classes.ignore_index,
+            "pictures": datamodule.pictures,
             "versions": versions(),
         },
     )
 
 
-def build_trainer(config: DictConfig) -> Trainer:
-    """The Lightning Trainer with the configuration's callbacks and loggers, writing below `config.run_dir`."""
+def build_trainer(config: DictConfig, extra: Sequence[Callback] = ()) -> Trainer:
+    """The Lightning Trainer with `extra` and the configuration's callbacks, its loggers, and files in `run_dir`."""
     settings = config.trainer
     if settings.max_steps < 1:
         raise ValueError(f"trainer.max_steps={settings.max_steps} must be at least 1: the schedule needs the end")
@@ -119,7 +120,7 @@ def build_trainer(config: DictConfig) -> Trainer:
     batches = settings.max_steps * settings.accumulate_grad_batches
     trainer = instantiate(
         settings,
-        callbacks=[Interruption(), *callbacks],
+        callbacks=[*extra, *callbacks],
         logger=loggers,
         plugins=[AtomicCheckpointIO()],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),

@@ -1,8 +1,10 @@
-"""Steps whose loss or gradient is infinite or not a number: stop, or leave them out up to a limit."""
+"""What is not sound: steps without a finite loss or gradient, unreadable pictures, sizes beyond the memory."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,24 +12,27 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
     from segmenter_pl.task import SegmentationTask
 
 
-class NonFiniteGuard:
-    """Looks at every step before the weights change.
+class Guard:
+    """Looks at every step before the weights change, and counts the pictures that are left out.
 
     Args:
         policy: "stop" ends the run, its last checkpoint being sound; "skip" leaves the step out: weights, momentum and
             decay stay as they are, the schedule goes on.
         limit: number of steps that may be left out in a run.
+        unreadable_limit: number of pictures that may be.
 
     Raises ValueError for another policy.
     """
 
-    def __init__(self, policy: str = "stop", limit: int = 10) -> None:
+    def __init__(self, policy: str = "stop", limit: int = 10, unreadable_limit: int = 100) -> None:
         if policy not in ("stop", "skip"):
             raise ValueError(f"nonfinite={policy}: choose stop or skip")
-        self.policy, self.limit = policy, limit
+        self.policy, self.limit, self.unreadable_limit = policy, limit, unreadable_limit
 
     def check(self, task: SegmentationTask, loss: Tensor, norm: Tensor, optimizer: Optimizer) -> None:
         """Raise ValueError, or empty the gradients so that the optimizer does nothing, where `loss` or `norm` (both
@@ -51,3 +56,51 @@ class NonFiniteGuard:
         print(f"Left out: {what}", file=sys.stderr)
         if not scales_loss:
             optimizer.zero_grad(set_to_none=True)  # without a gradient an optimizer leaves a parameter alone
+
+    def note_unreadable(self, message: str, known: list[str]) -> None:
+        """Add a message to those that are known and say it, once. Raises ValueError beyond the limit."""
+        if message in known:
+            return
+        known.append(message)
+        print(f"Left out: {message}", file=sys.stderr)
+        if len(known) > self.unreadable_limit:
+            raise ValueError(
+                f"bad_sample_limit={self.unreadable_limit}: {len(known)} pictures cannot be read, the last one: "
+                f"{message}. Look whether the folder is still there"
+            )
+
+
+def gathered(messages: list[str]) -> list[str]:
+    """Those of all processes, each once; every process must call it."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return messages
+    of_all: list[list[str]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(of_all, messages)
+    return list(dict.fromkeys(message for some in of_all for message in some))
+
+
+@contextmanager
+def enough_memory(config: DictConfig) -> Iterator[None]:
+    """Turns the device's "out of memory" into what was asked of it and what to try. Raises MemoryError."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a class of its own for accelerators' allocators only; the rest says it in words.
+        words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
+        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+            raise
+        asked = [f"trainer.precision={config.trainer.precision}"]
+        for key in ("batch_size", "crop", "window"):
+            asked += [f"dataset.{key}={config.dataset[key]}"] if key in (config.dataset or {}) else []
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise MemoryError(
+            f"out of memory with {', '.join(asked)} ({reason}). Try {_halved(config)}trainer.precision=bf16-mixed, a "
+            "smaller dataset.crop, window or short_side, or a smaller backbone"
+        ) from error
+
+
+def _halved(config: DictConfig) -> str:
+    batch, accumulate = (config.dataset or {}).get("batch_size", 1), config.trainer.get("accumulate_grad_batches", 0)
+    if batch % 2 or not accumulate:
+        return ""
+    return f"dataset.batch_size={batch // 2} trainer.accumulate_grad_batches={2 * accumulate} (the same steps), "

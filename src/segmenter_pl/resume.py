@@ -2,7 +2,9 @@
 
 import fcntl
 import os
+import shutil
 import sys
+import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +33,9 @@ os.register_at_fork(after_in_child=_let_go)
 def starting_point(config: Mapping[str, Any], run_dir: Path, *, leader: bool = True) -> Path | None:
     """The checkpoint to continue from, as `config["resume"]` asks: auto, never, or a path. None: start afresh.
 
-    Changes nothing but names: with "never", what the directory holds is moved aside; a damaged last.ckpt is too, and
-    the newest sound checkpoint takes its place. Both are said on stderr.
+    A path is for a start: once the directory has a checkpoint that is further on, that one counts. Changes nothing but
+    names: with "never", what the directory holds is moved aside; damaged checkpoints are too, and the sound one of the
+    highest step is taken. All of it is said on stderr.
 
     Args:
         config: the resolved configuration.
@@ -40,8 +43,7 @@ def starting_point(config: Mapping[str, Any], run_dir: Path, *, leader: bool = T
         leader: False in the processes that Lightning starts beside the first one, which find all of that done.
 
     Raises:
-        FileNotFoundError: the named checkpoint does not exist.
-        ValueError: the named checkpoint cannot be read, or what is there was made with other settings.
+        ValueError: the named checkpoint is missing or cannot be read, or what is there was made with other settings.
     """
     resume = str(config["resume"])
     if resume == "never":
@@ -49,44 +51,93 @@ def starting_point(config: Mapping[str, Any], run_dir: Path, *, leader: bool = T
             _set_aside(run_dir)
         return None
     if (run_dir / "config.yaml").is_file():
-        _refuse_other_settings(_read_config(run_dir / "config.yaml"), config, run_dir / "config.yaml")
-    if resume == "auto":
-        checkpoint = newest_checkpoint(run_dir / "checkpoints", leader=leader)
-        if checkpoint is None:
-            return None
-    else:
-        checkpoint = Path(resume)
+        refuse_other_settings(_read_config(run_dir / "config.yaml"), config, run_dir / "config.yaml")
+    steps = _sound_checkpoints(run_dir / "checkpoints", leader)
+    if resume != "auto":
+        given, least = _given(resume)
+        steps = {path: step for path, step in steps.items() if step > least} or {given: least}
+    if not steps:
+        return None
+    last = run_dir / "checkpoints/last.ckpt"
+    checkpoint = last if last in steps else max(steps, key=lambda path: steps[path])
     stored = read_checkpoint(checkpoint)["segmenter"]
-    _refuse_other_settings(stored["config"], config, checkpoint)
-    now = versions()
-    changed = [f"{name} {old} → {now[name]}" for name, old in stored["versions"].items() if now.get(name, old) != old]
-    if changed and leader:
-        print(f"Continuing with other versions, digits may differ: {', '.join(changed)}", file=sys.stderr)
+    refuse_other_settings(stored["config"], config, checkpoint)
+    if leader:
+        _tell(checkpoint, steps[checkpoint], stored, run_dir)
     return checkpoint
 
 
-def newest_checkpoint(folder: Path, *, leader: bool = True) -> Path | None:
-    """last.ckpt; where it is damaged, it is renamed and the sound checkpoint of the highest step is taken instead."""
-    last = folder / "last.ckpt"
-    if last.exists():
-        try:
-            read_checkpoint(last)
-            return last
-        except ValueError as error:
-            if leader:
-                damaged = _free_name(last.with_name("last.ckpt.damaged"))
-                last.rename(damaged)
-                print(f"Set aside as {damaged}: {error}", file=sys.stderr)
-    steps = {}
+def refuse_other_data(checkpoint: Path, data: Mapping[str, Any], *, saves: bool) -> int:
+    """The step of a checkpoint, after comparing what the settings alone do not tell.
+
+    Args:
+        data: what the task puts into every checkpoint: classes, ignore_index, pictures.
+        saves: whether the run that continues keeps checkpoints itself.
+
+    Raises ValueError where classes or numbers of pictures are others, or last.ckpt would stay behind.
+    """
+    content = read_checkpoint(checkpoint)
+    for key in ("classes", "ignore_index", "pictures"):
+        if content["segmenter"][key] != data[key]:
+            raise ValueError(
+                f"{checkpoint} was made with other data, {key}: {content['segmenter'][key]} then, {data[key]} now. "
+                "Restore the data, or start afresh: tag=WORD in a directory of its own, resume=never in this one"
+            )
+    if not saves:
+        raise ValueError(
+            f"this run has checkpoints ({checkpoint}), and callbacks without `checkpoints` would leave the last "
+            "weights out of them: choose callbacks=default, or resume=never"
+        )
+    return int(content["global_step"])
+
+
+def _sound_checkpoints(folder: Path, leader: bool) -> dict[Path, int]:
+    """The steps of the checkpoints that are whole; the others are renamed."""
+    steps, damaged = {}, 0
     for path in sorted(folder.glob("*.ckpt")):
         try:
-            steps[path] = read_checkpoint(path)["global_step"]
+            steps[path] = _step(path)
         except ValueError as error:
-            print(f"Passed over: {error}", file=sys.stderr)
-    found = max(steps, key=lambda path: steps[path], default=None)
-    if leader and found:
-        print(f"Continuing from {found}, step {steps[found]}", file=sys.stderr)
-    return found
+            damaged += 1
+            if leader:
+                aside = _free_name(path.with_name(f"{path.name}.damaged"))
+                path.rename(aside)
+                print(f"Set aside as {aside}: {error}", file=sys.stderr)
+    if damaged and not steps and leader:
+        print("There is no sound checkpoint: the run begins again", file=sys.stderr)
+    return steps
+
+
+def _step(path: Path) -> int:
+    """The step of a checkpoint whose every byte is as it was written. Raises ValueError."""
+    step = read_checkpoint(path)["global_step"]
+    try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums, and does not look at them
+            wrong = archive.testzip()
+    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if wrong:
+        raise ValueError(f"{path} is damaged ({wrong} has another checksum)")
+    return int(step)
+
+
+def _given(resume: str) -> tuple[Path, int]:
+    if not Path(resume).is_file():
+        raise ValueError(f"resume={resume}: there is no such file; give auto, never, or the path of a run's .ckpt")
+    return Path(resume), _step(Path(resume))
+
+
+def _tell(checkpoint: Path, step: int, stored: Mapping[str, Any], run_dir: Path) -> None:
+    folder = run_dir / "checkpoints"
+    if checkpoint != folder / "last.ckpt":
+        print(f"Continuing from {checkpoint}, step {step}", file=sys.stderr)
+    if checkpoint.parent != folder and stored["best"].get("step") == step:
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(checkpoint, folder / "best.ckpt")  # or the best so far would be nowhere in this directory
+    now = versions()
+    changed = [f"{name} {old} → {now[name]}" for name, old in stored["versions"].items() if now.get(name, old) != old]
+    if changed:
+        print(f"Continuing with other versions, digits may differ: {', '.join(changed)}", file=sys.stderr)
 
 
 @contextmanager
@@ -106,6 +157,8 @@ def sole_owner(run_dir: Path) -> Iterator[None]:
             raise ValueError(
                 f"another process is training in {run_dir}: wait for it, or give this run a tag=WORD of its own"
             ) from error
+        except OSError as error:  # some network file systems
+            print(f"{run_dir} cannot be locked ({error}): do not run this command twice at once", file=sys.stderr)
         yield
     finally:
         _held.discard(handle)
@@ -119,8 +172,10 @@ def _read_config(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{path} cannot be read: {error}. Remove it; checkpoints hold the settings too") from error
 
 
-def _refuse_other_settings(stored: Mapping[str, Any], config: Mapping[str, Any], source: Path) -> None:
-    before, now = numbers_changing(stored), numbers_changing(config)
+def refuse_other_settings(stored: Mapping[str, Any], config: Mapping[str, Any], source: Path) -> None:
+    """Raise ValueError, with keys and both values, where two configurations differ in what changes numbers."""
+    before, now = ({"seed": one["seed"], **numbers_changing(one)} for one in (stored, config))
+    before["tag"] = now["tag"]  # a name only
     missing = "(none)"
     keys = [key for key in sorted({*before, *now}) if before.get(key, missing) != now.get(key, missing)]
     if keys:
@@ -136,7 +191,7 @@ def _set_aside(run_dir: Path) -> None:
     """Move what a directory holds into a new one beside it; the directory itself stays, since it may be locked."""
     entries = sorted(run_dir.iterdir()) if run_dir.is_dir() else []
     if entries:
-        aside = _free_name(run_dir.with_name(run_dir.name + ".old"))
+        aside = _free_name(run_dir.with_name(f"old-{run_dir.name}"))
         aside.mkdir()
         for entry in entries:
             entry.rename(aside / entry.name)

@@ -23,9 +23,10 @@ EXECUTION_KEYS = (
     "logger",
     "resume",
     "checkpoint_every",
-    "nonfinite",  # these three only matter when something is wrong
+    "nonfinite",  # these four only matter when something is wrong
     "nonfinite_limit",
     "bad_sample",
+    "bad_sample_limit",
     "callbacks.recorder",
     "callbacks.checkpoints",
     "callbacks.progress",

@@ -1,6 +1,5 @@
 """Training and validation of a `SegmentationModel`: the only LightningModule."""
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
 
-from segmenter_pl.guard import NonFiniteGuard
+from segmenter_pl.guard import Guard, gathered
 from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
 from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
@@ -34,7 +33,7 @@ class SegmentationTask(LightningModule):
         class_weights: K weights of the training loss, or None.
         label_smoothing: of the training loss, 0…1.
         seed: dropout and stochastic depth draw from (seed, batch, rank), so that a resumed run repeats them.
-        guard: says what happens to a step whose loss or gradient is not finite; None: it stops the run.
+        guard: says what happens to steps and pictures that are not sound; None: a step stops the run.
         checkpoint_info: plain data that every checkpoint carries under `segmenter`.
 
     Attributes:
@@ -56,7 +55,7 @@ class SegmentationTask(LightningModule):
         class_weights: Sequence[float] | None = None,
         label_smoothing: float = 0.0,
         seed: int = 0,
-        guard: NonFiniteGuard | None = None,
+        guard: Guard | None = None,
         checkpoint_info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -79,7 +78,7 @@ class SegmentationTask(LightningModule):
         self.class_weights: Tensor | None
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
-        self.guard = guard or NonFiniteGuard()
+        self.guard = guard or Guard()
         # Of the micro-batches of one step. Not buffers: DDP would overwrite every rank's with the first one's.
         self.sums: Tensor | float = 0.0  # loss and valid pixels
         self.batch_pixels = 1
@@ -141,12 +140,11 @@ class SegmentationTask(LightningModule):
         return labels
 
     def _note_unreadable(self, batch: Batch) -> None:
-        for message in batch.get("unreadable", ()):
-            if message and message not in self.faults["unreadable"]:
-                self.faults["unreadable"].append(message)
-                print(f"Left out: {message}", file=sys.stderr)
+        for message in filter(None, batch.get("unreadable", ())):
+            self.guard.note_unreadable(message, self.faults["unreadable"])
 
     def on_validation_epoch_end(self) -> None:
+        self.faults["unreadable"] = gathered(self.faults["unreadable"])
         values = self.metrics.compute()
         if values["miou"].isnan():
             raise ValueError("no picture of the validation split has a labelled pixel: check dataset.ignore_value")

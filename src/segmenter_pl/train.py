@@ -10,22 +10,19 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from segmenter_pl import searchpath
-from segmenter_pl.faults import check_overrides, explained
+from segmenter_pl.faults import check_bounds, check_overrides, command, told_at_once
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from lightning.pytorch.callbacks import Callback
 
 searchpath.register()
 
 
 def main() -> None:
     """The command."""
-    try:
-        with explained():
-            run()
-    except KeyboardInterrupt:
-        print("Stopped before training began", file=sys.stderr)
-        raise SystemExit(130) from None
+    command(run)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://segmenter_pl.conf", config_name="train")
@@ -35,7 +32,8 @@ def run(config: DictConfig) -> float:
     if config.run_dir is not None:
         raise ValueError(f"run_dir={config.run_dir}: the run sets it itself; use run_root, name or tag")
     config.run_dir = HydraConfig.get().runtime.output_dir
-    return train(config)
+    with told_at_once():
+        return train(config)
 
 
 def train(config: DictConfig) -> float:
@@ -50,31 +48,34 @@ def train(config: DictConfig) -> float:
     from lightning.pytorch.utilities import rank_zero_only
 
     from segmenter_pl import build, report, resume
-    from segmenter_pl.callbacks import Interrupted
+    from segmenter_pl.callbacks import Interrupted, Interruption
+    from segmenter_pl.guard import enough_memory
 
+    check_bounds(config)
     run_dir, settings = Path(config.run_dir), build.plain(config)
     leader = getattr(rank_zero_only, "rank", 0) == 0
+    interruption = Interruption()
     with resume.sole_owner(run_dir) if leader else nullcontext():
-        checkpoint = resume.starting_point(settings, run_dir, leader=leader)
-        if (run_dir / "results.json").exists():
+        if config.resume != "never" and (run_dir / "results.json").exists():
             results = report.read_results(run_dir)
+            resume.refuse_other_settings(results["config"], settings, run_dir / "results.json")
             print(f"Finished before (tag=… trains afresh). {report.summary(results, run_dir)}")
             return results["best"]["miou"]
         try:
-            with report.enough_memory(config):
-                return _fit(config, settings, run_dir, checkpoint)
+            with interruption.installed(), enough_memory(config):
+                return _fit(config, settings, run_dir, interruption, leader)
         except Interrupted as stop:
             if leader:
-                print(f"Stopped by {stop}; the same command continues in {run_dir}", file=sys.stderr)
+                print(f"Stopped by {stop}. {report.way_on(run_dir)}", file=sys.stderr)
             raise SystemExit(128 + stop.signum) from None
 
 
-def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, checkpoint: Path | None) -> float:
+def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, interruption: Callback, leader: bool) -> float:
     from lightning import seed_everything
 
-    from segmenter_pl import build, report
-    from segmenter_pl.checkpoint import read_checkpoint
+    from segmenter_pl import build, loggers, report, resume
 
+    checkpoint = resume.starting_point(settings, run_dir, leader=leader)
     report.quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build.build_datamodule(config)
@@ -82,18 +83,19 @@ def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, checkpoint
     datamodule.pad_color = model.pixel_mean
     datamodule.setup("fit")  # here already, so that the headline can count the pictures
     task = build.build_task(config, model, datamodule)
-    trainer = build.build_trainer(config)
-    if trainer.is_global_zero:
+    trainer = build.build_trainer(config, [interruption])
+    saves = trainer.checkpoint_callback is not None
+    done = resume.refuse_other_data(checkpoint, task.checkpoint_info, saves=saves) if checkpoint else 0
+    if leader:
         report.write_config(settings, run_dir)
-        done = read_checkpoint(checkpoint)["global_step"] if checkpoint else 0
         print(report.headline(config, model, datamodule, done=done))
-    with report.closed_loggers(trainer):
+    with loggers.finished(trainer.loggers):
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
         if task.last.get("step") != trainer.global_step:  # the run was killed in its last validation
             trainer.validate(task, datamodule=datamodule, verbose=False)
-    if trainer.is_global_zero:
+    if leader:
         results = report.write_results(task, settings, run_dir)
         print(report.summary(results, run_dir))
     return task.best["miou"]

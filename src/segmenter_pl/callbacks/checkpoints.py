@@ -1,17 +1,17 @@
 """last.ckpt and best.ckpt: whole or not at all, and enough to go on to the bit."""
 
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule, Trainer
 from lightning.fabric.plugins import TorchCheckpointIO
-from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.callbacks import Checkpoint
 
 from segmenter_pl.callbacks.interruption import Interruption
 from segmenter_pl.callbacks.schedule import optimizer_stepped, validation_follows
+from segmenter_pl.loggers.base import sync_folder
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -31,6 +31,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
+            sync_folder(path.parent)
         except (OSError, RuntimeError) as error:  # torch wraps a full disk in a RuntimeError
             temporary.unlink(missing_ok=True)
             kept = "; the one before it is intact" if path.exists() else ""
@@ -45,7 +46,7 @@ class Checkpoints(Checkpoint):
 
     `last.ckpt` is written every N steps, when a signal asks to stop, before a validation, so that a run killed in it
     does not lose the steps before, and after it. One that was saved before its validation validates first when it is
-    continued.
+    continued. The two are files of their own, so that one can stand in for the other.
 
     Args:
         dirpath: folder of the two.
@@ -56,6 +57,13 @@ class Checkpoints(Checkpoint):
         if every < 1:
             raise ValueError(f"checkpoint_every={every}: give a number of steps, 1 or more")
         self.last, self.best, self.every = Path(dirpath, "last.ckpt"), Path(dirpath, "best.ckpt"), every
+        self.stopping = False  # decided at a validation, by early stopping
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stopping": self.stopping}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.stopping = state_dict["stopping"]
 
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         if trainer.global_step and validation_follows(trainer) and module.last.get("step") != trainer.global_step:
@@ -64,9 +72,7 @@ class Checkpoints(Checkpoint):
             trainer.validating = True
             loop.run()
             trainer.training = True
-        early = [one for one in trainer.callbacks if isinstance(one, EarlyStopping)]  # type: ignore[attr-defined]
-        if any(one.wait_count >= one.patience for one in early):
-            trainer.should_stop = True  # it had been decided before the run was killed
+        trainer.should_stop |= self.stopping  # what had been decided when the run was killed
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -74,29 +80,12 @@ class Checkpoints(Checkpoint):
         if not optimizer_stepped(trainer, batch_idx):
             return
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
-        stopping = any(isinstance(one, Interruption) and one.signum for one in callbacks)
-        if stopping or trainer.global_step % self.every == 0 or validation_follows(trainer):
-            self._save(trainer, self.last)
+        interrupted = any(isinstance(one, Interruption) and one.agreed for one in callbacks)
+        if interrupted or trainer.global_step % self.every == 0 or validation_follows(trainer):
+            trainer.save_checkpoint(self.last)
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        if module.best["step"] != trainer.global_step:
-            self._save(trainer, self.last)
-            return
+        self.stopping = trainer.should_stop
         # The best one first: were the run killed in between, last.ckpt would still ask for this validation.
-        self._save(trainer, self.best)
-        if trainer.is_global_zero and self.best.exists():
-            self._link()
-
-    def _save(self, trainer: Trainer, path: Path) -> None:
-        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+        for path in (self.best, self.last) if module.best["step"] == trainer.global_step else (self.last,):
             trainer.save_checkpoint(path)
-
-    def _link(self) -> None:
-        """Make last.ckpt the same file as best.ckpt; neither is ever written in place."""
-        temporary = self.last.with_name(self.last.name + ".tmp")
-        temporary.unlink(missing_ok=True)
-        try:
-            os.link(self.best, temporary)
-        except OSError:  # a file system without hard links
-            shutil.copyfile(self.best, temporary)
-        temporary.replace(self.last)

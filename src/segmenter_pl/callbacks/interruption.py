@@ -3,6 +3,8 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -12,9 +14,11 @@ from lightning.pytorch.callbacks import Callback
 
 from segmenter_pl.callbacks.schedule import optimizer_stepped
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
-class Interrupted(Exception):
-    """The run was asked to stop by a signal; everything up to the last optimizer step is in last.ckpt."""
+
+class Interrupted(BaseException):
+    """The run was asked to stop by a signal. Like KeyboardInterrupt, no error: nothing on the way may swallow it."""
 
     def __init__(self, signum: int) -> None:
         super().__init__(signal.Signals(signum).name)
@@ -22,61 +26,71 @@ class Interrupted(Exception):
 
 
 class Interruption(Callback):
-    """Notes SIGINT and SIGTERM, and raises `Interrupted` once the step they met is done and saved.
+    """Notes SIGINT and SIGTERM while a run trains, and raises `Interrupted` once a step is done and saved.
 
-    A step is never cut in two: the weights would be half updated. `Checkpoints` saves when it sees `signum`; during a
-    validation the checkpoint from before it is there already. A second signal ends the run at once.
+    A step is never cut in two: the weights would be half updated. What was noted counts from the end of the next
+    optimizer step on (`agreed`): `Checkpoints` saves that step, all processes know of it, and the next one does not
+    begin. A validation ends at once: the checkpoint from before it is there. A second signal, and one that comes
+    before the training begins, raise at once.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
     def __init__(self) -> None:
-        self.signum = 0
-        self.previous: dict[int, Any] = {}
+        self.noted = self.agreed = 0
+        self.working = False
 
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        if threading.current_thread() is threading.main_thread():
-            self.previous = {signum: signal.signal(signum, self._note) for signum in self.SIGNALS}
+    @contextmanager
+    def installed(self) -> Iterator[None]:
+        """Handle the signals, and raise at the end what has been noted and not obeyed."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        self._take_over()
+        try:
+            yield
+            if self.noted:
+                raise Interrupted(self.noted)
+        finally:
+            for signum, handler in previous.items():
+                signal.signal(signum, handler)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take_over()
+        self._take_over(working=True)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self._take_over()
+        self._take_over(working=True)
 
-    def _take_over(self) -> None:
-        for signum in self.previous:  # after `setup`, Lightning puts a handler for SIGTERM of its own before ours
-            signal.signal(signum, self._note)
-
-    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        for signum, handler in self.previous.items():
-            signal.signal(signum, handler)
-        self.previous = {}
+    def _take_over(self, working: bool = False) -> None:
+        self.working = working
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:  # Lightning puts a handler for SIGTERM of its own before ours when it starts
+                signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum:
+        if self.noted or not self.working:
             raise Interrupted(signum)
-        self.signum = signum
+        self.noted = signum
         # Not print: the signal may have met one, and buffered output cannot be entered twice.
-        os.write(2, b"\nStopping after this step, with a checkpoint; once more: stop at once.\n")
+        os.write(2, b"\nStopping after this step; once more: at once.\n")
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if trainer.world_size > 1 and optimizer_stepped(trainer, batch_idx):
+        if not optimizer_stepped(trainer, batch_idx):
+            return
+        self.agreed = self.noted
+        if trainer.world_size > 1:
             # A signal may have reached one process only, or one earlier than another: they must stop at the same step.
-            signum = torch.tensor(self.signum, device=module.device)
-            self.signum = int(trainer.strategy.reduce(signum, reduce_op="max"))
+            signum = torch.tensor(self.noted, device=module.device)
+            self.agreed = int(trainer.strategy.reduce(signum, reduce_op="max"))
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        # Only where an optimizer step is complete: the gradient of part of its micro-batches is not in a checkpoint.
-        if self.signum and optimizer_stepped(trainer, batch_idx - 1):
-            raise Interrupted(self.signum)
+        if self.agreed:
+            raise Interrupted(self.agreed)
 
     def on_validation_batch_start(
         self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        if self.signum:
-            if trainer.strategy.launcher is not None:
-                trainer.strategy.launcher.kill(signal.SIGTERM)  # the processes that it started, if any
-            raise Interrupted(self.signum)
+        signum = self.agreed if trainer.world_size > 1 else self.noted
+        if signum:
+            raise Interrupted(signum)

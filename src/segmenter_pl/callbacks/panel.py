@@ -1,5 +1,6 @@
 """Pictures of a run: panels at each validation, label files of an evaluation."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from PIL import Image
 
-from segmenter_pl.loggers import RunLogger
+from segmenter_pl.loggers.base import RunLogger, write_atomically
 from segmenter_pl.visualize import colorize, panel, save_label_png
 
 LONG_SIDE = 512  # pixels of a picture in a panel, at most
@@ -52,8 +53,9 @@ class Panel(Callback):
         if not self.rows:
             return
         sheet = panel(self.rows)
-        self.save_dir.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(sheet).save(self.save_dir / f"step{trainer.global_step:06d}.png")
+        png = BytesIO()
+        Image.fromarray(sheet).save(png, "png")
+        write_atomically(self.save_dir / f"step{trainer.global_step:06d}.png", png.getvalue())
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_image("val/panel", sheet, trainer.global_step)

@@ -14,7 +14,7 @@ from segmenter_pl.data.dataset import Classes, SegmentationDataset, Subset
 from segmenter_pl.data.sampling import EvalSampler, StreamBatchSampler, train_subset
 from segmenter_pl.data.transforms import eval_transform, train_transform
 
-GRACE = 15  # seconds that a loader process goes on after a SIGTERM
+GRACE = 120  # seconds that a loader process goes on after a SIGTERM
 
 
 class SegmentationDataModule(LightningDataModule, ABC):
@@ -88,6 +88,12 @@ class SegmentationDataModule(LightningDataModule, ABC):
                 self.classes.ignore_index,
             )
             self.train_set = train_set
+
+    @property
+    def pictures(self) -> dict[str, int]:
+        """How many there are, once set up."""
+        sets = {"train": getattr(self, "train_set", ()), "val": getattr(self, "val_set", ())}
+        return {split: len(dataset) for split, dataset in sets.items()}
 
     def train_dataloader(self) -> DataLoader[dict[str, Any]]:
         """All micro-batches of the training in one pass, from the first that is not yet done: there are no epochs.

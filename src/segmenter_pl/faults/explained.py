@@ -2,15 +2,18 @@
 
 import os
 import re
+import signal
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import (
     CompactHydraException,
@@ -39,6 +42,26 @@ HYDRA = str(Path(hydra.__file__).parent) + os.sep
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
 
+def command(run: Callable[[], Any]) -> None:
+    """A person's command: `explained`, and after a signal the exit code 128 + its number, without a trace."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        os.write(2, b"Stopped\n")
+        os._exit(128 + signum)  # nothing is begun yet, and an import that is cut off says odd things
+
+    before = signal.signal(signal.SIGINT, stop)
+    try:
+        with explained():
+            run()
+    except BaseException as error:
+        if not hasattr(error, "signum"):
+            raise
+        print(f"Stopped by {error}", file=sys.stderr)
+        raise SystemExit(128 + error.signum) from None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Around a command: what its user can put right becomes `Error: <sentence>` on stderr and exit code 1.
@@ -55,7 +78,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        sentence = explanation(error)
+        sentence = "a job of the sweep failed, see above" if hasattr(error, "told") else explanation(error)
         if sentence is None:
             raise
         sys.stderr.write(f"Error: {sentence}\n{HINT}\n")
@@ -68,11 +91,22 @@ def explained() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def told_at_once() -> Iterator[None]:
+    """Around a job: in a sweep each failure is told as it happens; Hydra goes on and raises the first at the end."""
+    try:
+        yield
+    except Exception as error:
+        job = HydraConfig.get()
+        if job.mode == RunMode.MULTIRUN and (sentence := explanation(error)):
+            print(f"Error in the job {' '.join(job.overrides.task)}: {sentence}", file=sys.stderr)
+            error.told = True  # type: ignore[attr-defined]
+        raise
+
+
 def _without_preface(job: JobReturn) -> Any:
-    """A job's result, or its exception; Hydra would print all overrides first, which only a sweep needs."""
+    """A job's result, or its exception; Hydra would print all overrides first."""
     if job.status == JobStatus.FAILED:
-        if job.hydra_cfg is not None and job.hydra_cfg.hydra.mode == RunMode.MULTIRUN:
-            print(f"In the job {' '.join(job.overrides or ())}:", file=sys.stderr)
         raise job._return_value
     return job._return_value
 

@@ -9,6 +9,34 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 
 FREE_TYPES = ("trainer.devices", "trainer.deterministic")  # Lightning takes words too: auto, warn
 
+# The smallest number that makes sense; some may be null.
+BOUNDS = {
+    "seed": 0,
+    "checkpoint_every": 1,
+    "nonfinite_limit": 0,
+    "bad_sample_limit": 0,
+    "dataset.batch_size": 1,
+    "dataset.num_workers": 0,
+    "dataset.val_every": 1,
+    "dataset.train_images": 1,
+    "trainer.max_steps": 1,
+    "trainer.accumulate_grad_batches": 1,
+    "trainer.log_every_n_steps": 1,
+    "trainer.gradient_clip_val": 0,
+}
+NULLABLE = ("dataset.train_images", "trainer.gradient_clip_val")
+
+
+def check_bounds(config: DictConfig) -> None:
+    """Raise ValueError for a number below what makes sense, or none where one is needed; keys that are absent pass."""
+    for key, least in BOUNDS.items():
+        above, _, leaf = key.rpartition(".")
+        group = OmegaConf.select(config, above) if above else config
+        if group is None or leaf not in group or (group[leaf] is None and key in NULLABLE):
+            continue
+        if not isinstance(group[leaf], int | float) or group[leaf] < least:
+            raise ValueError(f"{key}={group[leaf]}: give a number, {least} or more")
+
 
 def check_overrides(config: DictConfig) -> None:
     """Refuse words where numbers are wanted, and the like, before anything is built or written.

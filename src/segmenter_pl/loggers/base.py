@@ -2,8 +2,8 @@
 
 import os
 from argparse import Namespace
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,23 @@ class RunLogger(Logger):
         """Nothing more will come; 0 is success."""
 
 
+@contextmanager
+def finished(loggers: Iterable[Logger]) -> Iterator[None]:
+    """Ends each of our loggers with the exit code that the process will have, or the next job of a sweep would log into
+    its W&B run."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except BaseException as error:
+        code = 128 + error.signum if hasattr(error, "signum") else 1
+        raise
+    finally:
+        for logger in loggers:
+            if isinstance(logger, RunLogger):
+                logger.finish(code)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """The whole of `data` on the disk, or the old file and nothing beside it.
 
@@ -67,11 +84,21 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # or a crash of the machine could leave an empty file under the final name
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise naming(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def sync_folder(path: Path) -> None:
+    """Put the names in a folder on the disk: a rename that only the memory knows is undone by a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def naming(path: Path, error: OSError) -> OSError:

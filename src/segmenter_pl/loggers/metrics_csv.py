@@ -60,14 +60,15 @@ class MetricsCSV(RunLogger):
         """The rows as text, which a rewrite must not change; a torn last line is none."""
         data = self.path.read_bytes() if self.path.exists() else b""
         self.end = data.rfind(b"\n") + 1
-        reader = csv.DictReader(io.StringIO(data[: self.end].decode(), newline=""))
+        text = data[: self.end].decode(errors="replace")  # what is none is no number either, and named below
+        reader = csv.DictReader(io.StringIO(text, newline=""))
         rows = {}
         try:
             for row in reader:
                 step = int(row.pop("step"))
                 rows[step] = {key: text for key, text in row.items() if text}
-                for text in rows[step].values():
-                    float(text)
+                for number in rows[step].values():
+                    float(number)
         except (KeyError, TypeError, ValueError, csv.Error) as error:
             where = f"{self.path}, line {reader.line_num}"
             raise ValueError(f"{where}: no row of numbers with a step ({error}); move the file away") from error
@@ -82,6 +83,8 @@ class MetricsCSV(RunLogger):
                 file.seek(self.end)
                 file.truncate()
                 file.write(line)
+                file.flush()
+                os.fsync(file.fileno())  # as its checkpoint will be: a power cut must not leave that one without it
         except OSError as error:
             with suppress(OSError):
                 os.truncate(self.path, self.end)

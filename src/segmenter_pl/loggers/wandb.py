@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import WandbLogger
 
 from segmenter_pl.loggers.base import Rows, write_atomically
@@ -32,7 +31,6 @@ class Wandb(Mirror):
         save_dir: the run directory.
         project, entity, name, group, job_type, tags: what `wandb.init` takes.
         offline: upload nothing; so does the environment's WANDB_MODE=offline.
-        log_model: as of Lightning's WandbLogger, online only: upload checkpoints.
         others: what else `wandb.init` takes; `settings` as a dictionary.
     """
 
@@ -49,7 +47,6 @@ class Wandb(Mirror):
         job_type: str | None = None,
         tags: list[str] | None = None,
         offline: bool = False,
-        log_model: bool = False,
         **others: Any,
     ) -> None:
         super().__init__(save_dir)
@@ -64,7 +61,6 @@ class Wandb(Mirror):
             **others,
         }
         self.offline = offline or os.environ.get("WANDB_MODE") in ("offline", "dryrun")
-        self.log_model = log_model
         self.logger: WandbLogger | None = None
         self.known = 0  # the last step that the W&B run had when this process began
         self.last = 0  # the same now
@@ -90,16 +86,6 @@ class Wandb(Mirror):
         self._started()
         if step > self.known:
             self.images[key] = image
-
-    @guarded("uploading a checkpoint")
-    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        if self.logger is not None:
-            self.logger.after_save_checkpoint(checkpoint_callback)
-
-    @guarded("uploading checkpoints")
-    def finalize(self, status: str) -> None:
-        if self.logger is not None:
-            self.logger.finalize(status)
 
     @guarded("finishing")
     def finish(self, exit_code: int) -> None:
@@ -151,7 +137,7 @@ class Wandb(Mirror):
         settings = known | dict(self.settings.get("settings") or {})
         run = wandb.init(**{**self.settings, **how, "id": run_id, "settings": settings, "reinit": "finish_previous"})
         # Given a run, Lightning's logger does not make its own counter the horizontal axis.
-        return WandbLogger(experiment=run, save_dir=self.folder, log_model=self.log_model and not self.offline)
+        return WandbLogger(experiment=run, save_dir=self.folder)
 
     def _stored_id(self) -> str:
         path = self.folder / "wandb_id.txt"
