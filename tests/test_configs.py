@@ -169,7 +169,7 @@ def test_every_leaf_outside_constructors_is_read() -> None:
             if re.search(rf'config\.{key}\b|config\["{key}"\]|"{key}"', text) or f"${{{key}}}" in interpolations
         }
         unread = plain - read
-        assert unread == ({"tag"} if entry == "train" else set())  # tag is read by being part of the run's name
+        assert unread == set()
 
 
 def test_misspelt_keys_and_options_are_refused() -> None:

@@ -69,8 +69,8 @@ def test_models_and_data_do_not_know_each_other_nor_the_task() -> None:
     below = {path for path in files_importing("segmenter_pl.data") if path.startswith(("models/", "ops/"))}
     above = {path for path in files_importing("segmenter_pl.models") if path.startswith("data/")}
     assert below == above == set()
-    levels = {"models", "ops", "data", "inference.py", "metrics.py", "optim.py", "visualize.py"}
-    for upper in ("task", "callbacks", "loggers", "build", "train", "eval", "checkpoint", "factory"):
+    levels = {"models", "ops", "data", "inference.py", "metrics", "optim.py", "visualize.py"}
+    for upper in ("evaluation", "task", "callbacks", "loggers", "build", "train", "eval", "checkpoint", "factory"):
         assert not {path for path in files_importing(f"segmenter_pl.{upper}") if path.split("/")[0] in levels}
     assert files_importing("segmenter_pl.models") & {"task.py"} == set()
 

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
+from typer.testing import CliRunner
 
+from segmenter_pl.cli import app
 from segmenter_pl.train import train
 from tests.test_train import configured, tiny_run
 
@@ -72,7 +75,17 @@ def test_python_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     target.parent.mkdir(parents=True)
     shutil.copy(tmp_path / "run/checkpoints/best.ckpt", target)
     monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (150, 130)).save("photo.jpg")
     names = {"image": torch.zeros(3, 130, 140)}
     exec("\n".join(blocks("python")), names)
+    (tmp_path / "photos").mkdir()
+    shutil.copy("photo.jpg", "photos")
+    (predict,) = commands("segmenter predict RUN")
+    done = CliRunner().invoke(app, shlex.split(predict)[1:])
+    assert done.exit_code == 0, done.output
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")) == [
+        "labels/photo.png",
+        "overlays/photo.jpg",
+    ]
     assert names["logits"].shape == (1, 6, 128, 160)
-    assert names["labels"].shape == (130, 140)
+    assert names["labels"].shape == (130, 150)

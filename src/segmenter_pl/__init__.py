@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from segmenter_pl.factory import create_segmenter
     from segmenter_pl.inference import predict_labels, predict_logits
     from segmenter_pl.models import LinearDecoder, MaskDecoder, SegmentationModel, Segmenter, ViTEncoder
+    from segmenter_pl.predictor import Predictor
 
 _HOMES = {
     "load_segmenter": "checkpoint",
@@ -22,11 +23,13 @@ _HOMES = {
     "SegmentationModel": "models",
     "Segmenter": "models",
     "ViTEncoder": "models",
+    "Predictor": "predictor",
 }
 
 __all__ = [
     "LinearDecoder",
     "MaskDecoder",
+    "Predictor",
     "SegmentationModel",
     "Segmenter",
     "ViTEncoder",

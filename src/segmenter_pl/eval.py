@@ -1,56 +1,108 @@
 """`python eval.py ckpt=PATH`: sliding-window evaluation at the size of the labels."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from segmenter_pl import searchpath
-from segmenter_pl.faults import check_overrides, explained
+from segmenter_pl.faults import check_bounds, check_overrides, command, told_at_once
+
+if TYPE_CHECKING:
+    from segmenter_pl.data.dataset import Classes
+    from segmenter_pl.models import Segmenter
 
 searchpath.register()
 
 
 def main() -> None:
     """The command."""
-    with explained():
-        run()
+    command(run)
 
 
 @hydra.main(version_base="1.3", config_path="pkg://segmenter_pl.conf", config_name="eval")
 def run(config: DictConfig) -> float:
     """Evaluate one checkpoint; returns its mIoU."""
     check_overrides(config)
-    return evaluate(config)
+    with told_at_once():
+        return evaluate(config)
 
 
 def evaluate(config: DictConfig) -> float:
-    """Evaluate `config.ckpt` and write results.json, classes.csv and, if asked for, label PNGs beside it."""
+    """Evaluate `config.ckpt` and write what `evaluation.report` lists beside it, if asked for with label PNGs."""
+    # Heavy imports wait until here, so that --help and shell completion are quick.
     from pathlib import Path
 
     from segmenter_pl import build, report
-    from segmenter_pl.callbacks import SavePredictions
-    from segmenter_pl.checkpoint import load_segmenter, read_checkpoint
-    from segmenter_pl.task import SegmentationTask
+    from segmenter_pl.callbacks import Interruption
+    from segmenter_pl.checkpoint import load_segmenter
+    from segmenter_pl.evaluation import TTA, EvaluationProgress, EvaluationTask, Fraction, LabelWriter
+    from segmenter_pl.evaluation.report import class_table, evaluation_folder, evaluation_lines, write_evaluation
+    from segmenter_pl.guard import enough_memory
 
-    for key in ("window", "stride", "short_side"):
-        allowed = ("auto", None) if key == "short_side" else ("auto",)
-        if config[key] not in allowed and not (type(config[key]) is int and config[key] > 0):
-            raise ValueError(f"{key}={config[key]}: give a whole number of pixels, or {' or '.join(map(str, allowed))}")
+    check_bounds(config)
+    _check_settings(config, list(TTA))
     checkpoint = Path(config.ckpt)
     model = load_segmenter(checkpoint)
-    assert model.spec is not None
-    if config.dataset is None or "_target_" not in config.dataset:
-        if model.spec.classes is None:
-            raise ValueError(f"ckpt={config.ckpt} is an official checkpoint, which tells no dataset: give dataset=NAME")
-        stored = read_checkpoint(checkpoint)["segmenter"]["config"]["dataset"]
-        config.dataset = OmegaConf.merge(build.safe_dataset(stored), config.dataset or {})
-    view = {
-        key: getattr(model.spec, key) if config[key] == "auto" else config[key]
-        for key in ("window", "stride", "short_side")
-    }
+    _choose_dataset(config, model)
     report.quiet_lightning()
     datamodule = build.build_datamodule(config)
     datamodule.eval_split = config.split
     classes = datamodule.classes
+    _check_classes(config, model, classes)
+    view = {
+        key: getattr(model.spec, key) if config[key] == "auto" else config[key]
+        for key in ("window", "stride", "short_side")
+    }
+    task = EvaluationTask(
+        model,
+        class_names=classes.names,
+        ignore_index=classes.ignore_index,
+        settings={**view, **TTA[config.tta]},  # type: ignore[typeddict-item]
+    )
+    folder = evaluation_folder(checkpoint, config)
+    callbacks: list[Any] = [LabelWriter(folder)] if config.save_predictions else []
+    callbacks += [Fraction(config.fraction)] if config.fraction < 1 else []
+    callbacks += [EvaluationProgress()] if config.trainer.enable_progress_bar else []
+    interruption = Interruption()
+    trainer = build.build_evaluator(config, [interruption, *callbacks])
+    with interruption.installed(), enough_memory(config):
+        trainer.validate(task, datamodule=datamodule, verbose=False)
+    if trainer.is_global_zero:
+        write_evaluation(task, {**build.plain(config), **view}, folder)
+        print(class_table(task.results))
+        print(evaluation_lines(task, folder))
+    return task.results["val"]["miou"]
+
+
+def _check_settings(config: DictConfig, augmentations: list[str]) -> None:
+    for key in ("window", "stride", "short_side"):
+        allowed = ("auto", None) if key == "short_side" else ("auto",)
+        if config[key] not in allowed and not (type(config[key]) is int and config[key] > 0):
+            raise ValueError(f"{key}={config[key]}: give a whole number of pixels, or {' or '.join(map(str, allowed))}")
+    if config.tta not in augmentations:
+        raise ValueError(f"tta={config.tta}: choose {', '.join(augmentations)}")
+    if type(config.fraction) not in (int, float) or not 0 < config.fraction <= 1:
+        raise ValueError(f"fraction={config.fraction}: give a number above 0 and up to 1")
+
+
+def _choose_dataset(config: DictConfig, model: Segmenter) -> None:
+    """Where the settings name no dataset, take the checkpoint's, with the settings that there are on top."""
+    from segmenter_pl import build
+    from segmenter_pl.checkpoint import read_checkpoint
+
+    assert model.spec is not None
+    if config.dataset is None or "_target_" not in config.dataset:
+        if model.spec.classes is None:
+            raise ValueError(f"ckpt={config.ckpt} is an official checkpoint, which tells no dataset: give dataset=NAME")
+        stored: Any = read_checkpoint(config.ckpt)["segmenter"]["config"]["dataset"]
+        config.dataset = OmegaConf.merge(build.safe_dataset(stored), config.dataset or {})
+
+
+def _check_classes(config: DictConfig, model: Segmenter, classes: Classes) -> None:
+    assert model.spec is not None
     if len(classes) != model.num_classes:
         raise ValueError(
             f"ckpt={config.ckpt} predicts {model.num_classes} classes but dataset {config.dataset.name} has "
@@ -63,16 +115,6 @@ def evaluate(config: DictConfig) -> float:
             f"ckpt={config.ckpt} was trained with other classes than dataset {config.dataset.name} has: "
             f"{trained!r} stands where this has {here!r}; choose the dataset it was trained on"
         )
-    folder = report.evaluation_folder(checkpoint, config)
-    task = SegmentationTask(model, class_names=classes.names, ignore_index=classes.ignore_index, **view)
-    callbacks = [SavePredictions(folder / "predictions")] if config.save_predictions else []
-    trainer = build.build_evaluator(config, callbacks)
-    trainer.validate(task, datamodule=datamodule, verbose=False)
-    if trainer.is_global_zero:
-        report.write_evaluation(task, {**build.plain(config), **view}, folder)
-        print(report.class_table(task.last))
-        print(report.evaluation_line(task, folder))
-    return task.last["miou"]
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def headline(config: DictConfig, model: Any, datamodule: Any, *, done: int) -> s
         f"{doing} {config['name']}: {parts}, {trained / 1e6:.2f} M parameters, "
         f"{len(datamodule.train_set)} pictures of {len(datamodule.classes)} classes "
         f"({len(datamodule.val_set)} to validate), {config['trainer']['max_steps']} steps of "
-        f"{config['dataset']['batch_size']} → {_shown(config['run_dir'])}"
+        f"{config['dataset']['batch_size']} → {shown(config['run_dir'])}"
     )
 
 
@@ -53,12 +53,12 @@ def summary(results: dict[str, Any], run_dir: Path) -> str:
     return (
         f"val mIoU {val['miou']:.4f} (last weights, step {results['steps']}), "
         f"pixel accuracy {val['pixel_accuracy']:.4f}; best {best['miou']:.4f} at step {best['step']}\n"
-        f"{_left_out(results['faults'])}"
-        f"Written to {_shown(run_dir)}: " + " ".join(sorted(p.name for p in run_dir.iterdir()))
+        f"{left_out(results['faults'])}"
+        f"Written to {shown(run_dir)}: " + " ".join(sorted(p.name for p in run_dir.iterdir()))
     )
 
 
-def _left_out(faults: dict[str, Any]) -> str:
+def left_out(faults: dict[str, Any]) -> str:
     """A line on what was left out of a run, if anything was."""
     counts = {"steps without a finite loss or gradient": faults["skipped_steps"]}
     counts["pictures that cannot be read"] = len(faults["unreadable"])
@@ -70,8 +70,8 @@ def way_on(run_dir: Path) -> str:
     """A line for somebody who has stopped a run."""
     last = run_dir / "checkpoints/last.ckpt"
     if not last.exists():
-        return f"There is no checkpoint in {_shown(run_dir)}: the same command begins again"
-    return f"The same command continues in {_shown(run_dir)} (with resume=auto, the default)"
+        return f"There is no checkpoint in {shown(run_dir)}: the same command begins again"
+    return f"The same command continues in {shown(run_dir)} (with resume=auto, the default)"
 
 
 def write_config(config: dict[str, Any], run_dir: Path) -> None:
@@ -128,7 +128,7 @@ def quiet_lightning() -> None:
         warnings.filterwarnings("ignore", message)
 
 
-def _shown(path: str | Path) -> str:
+def shown(path: str | Path) -> str:
     """Relative to here where that is shorter."""
     path = Path(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

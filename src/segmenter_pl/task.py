@@ -1,4 +1,4 @@
-"""Training and validation of a `SegmentationModel`: the only LightningModule."""
+"""Training and validation of a `SegmentationModel` as a LightningModule."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

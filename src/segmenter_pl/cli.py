@@ -1,0 +1,40 @@
+"""`segmenter COMMAND`: tools that act on something finished; training and evaluating are `train.py` and `eval.py`."""
+
+from typing import Annotated
+
+import typer
+
+from segmenter_pl.commands import predict
+
+# Errors of ours are told in a sentence (`faults.explained`); a bug's trace should be an ordinary one.
+app = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app.command(epilog=predict.EPILOG)(predict.predict)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"segmenter-pl {version('segmenter-pl')}")
+        raise typer.Exit
+
+
+@app.callback()
+def segmenter(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Semantic segmentation with Segmenter: tools for trained models.
+
+    segmenter predict best.ckpt photos/ -o out
+
+    Train with segmenter-train (or python train.py), evaluate with segmenter-eval; --help explains each.
+    """
+
+
+def main() -> None:
+    """The command."""
+    app(prog_name="segmenter")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""`segmenter predict`: label maps and overlays of pictures and videos."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from segmenter_pl.commands import options as o
+
+if TYPE_CHECKING:
+    from segmenter_pl.commands.inputs import Found
+    from segmenter_pl.commands.planning import Plan
+    from segmenter_pl.commands.prediction import Outcome
+
+EPILOG = """
+Examples:
+
+segmenter predict best.ckpt photo.jpg -o out
+
+segmenter predict best.ckpt photos/ -o out --legend --multiscale --flip
+
+segmenter predict best.ckpt "photos/**/*_left.png" -o out --save-probabilities
+
+segmenter predict best.ckpt drive.mp4 -o drive_segmented.mp4 --smooth 0.6
+
+segmenter predict best.ckpt frames/ --video --fps 24 -o clip.gif
+
+segmenter predict best.ckpt 0 -o out     (the first camera, until Ctrl-C)
+"""
+
+
+def predict(
+    checkpoint: o.Checkpoint,
+    inputs: o.Inputs,
+    out: o.Out,
+    multiscale: o.Multiscale = False,
+    flip: o.Flip = False,
+    window: o.Window = None,
+    stride: o.Stride = None,
+    short_side: o.ShortSide = "auto",
+    device: o.Device = None,
+    precision: o.ModelPrecision = o.Precision.float32,
+    alpha: o.Alpha = 0.5,
+    overlay: o.OverlayType = o.Overlay.jpg,
+    legend: o.Legend = False,
+    save_probabilities: o.SaveProbabilities = False,
+    any_size: o.AnySize = False,
+    video: o.Video = False,
+    smooth: o.Smooth = 0.0,
+    fps: o.Fps = 25.0,
+) -> None:
+    """Segment pictures and videos with a trained model.
+
+    A picture gives labels/NAME.png (class ids, shown in the dataset's colours) and overlays/NAME.jpg in OUT, a video
+    overlays/NAME.mp4 (without sound). Names and sub-folders are kept.
+
+    What cannot be read is listed at the end; all else is done, and the exit code is 1.
+    """
+    from segmenter_pl.commands.inputs import find
+    from segmenter_pl.commands.planning import planned
+    from segmenter_pl.faults import explained
+
+    look = {"multiscale": multiscale, "flip": flip, "window": window, "stride": stride, "device": device}
+    style = {"alpha": alpha, "legend": legend, "probabilities": save_probabilities}
+    with explained():
+        look |= {"short_side": _short_side(short_side), "precision": str(precision)}
+        found = find(inputs, out, video)
+        if smooth and not any(job.video for job in found.jobs):
+            raise ValueError(f"--smooth {smooth} averages over the frames of a video, and no INPUT is one (--video?)")
+        plan = planned(found.jobs, inputs, out, f".{overlay}", save_probabilities)
+        outcome = _work(checkpoint, plan, look, style, fps, smooth, any_size) if plan else None
+    raise typer.Exit(_tell(outcome, found, out))
+
+
+def _work(
+    checkpoint: Path,
+    plan: "Plan",
+    look: dict[str, Any],
+    style: dict[str, Any],
+    fps: float,
+    smooth: float,
+    any_size: bool,
+) -> "Outcome":
+    """Load the model and do what is planned; `look` is for `Predictor`, `style` for `Style`."""
+    from PIL import Image
+
+    from segmenter_pl.checkpoint import load_segmenter
+    from segmenter_pl.commands.prediction import VideoSettings, predict_all
+    from segmenter_pl.commands.results import Style
+    from segmenter_pl.predictor import Predictor
+
+    limit = Image.MAX_IMAGE_PIXELS
+    predictor = Predictor(load_segmenter(checkpoint), **look)
+    try:
+        Image.MAX_IMAGE_PIXELS = None if any_size else limit
+        return predict_all(plan, predictor, Style.of(predictor, **style), VideoSettings(fps, smooth))
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
+def _short_side(text: str) -> int | str | None:
+    """Pixels, "auto", or None for "none"."""
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not (text.isdecimal() and int(text)):
+        raise ValueError(f"--short-side {text}: give a number of pixels above 0, none or auto")
+    return int(text)
+
+
+def _tell(outcome: "Outcome | None", found: "Found", out: Path) -> int:
+    """Say what was done and what was not; returns the exit code."""
+    failures = [*found.missing, *(outcome.failures if outcome else [])]
+    for line in outcome.lines if outcome else []:
+        print(line)
+    if outcome and outcome.pictures:
+        some = "1 picture" if outcome.pictures == 1 else f"{outcome.pictures} pictures"
+        rate = outcome.pictures / outcome.seconds
+        print(f"{some} in {outcome.seconds:.1f} s ({rate:.1f} pictures per second) → {out}")
+    if found.left_alone:
+        first = ", ".join(str(path) for path in found.left_alone[:5]) + (", …" if len(found.left_alone) > 5 else "")
+        print(f"Left alone, as no pictures or videos, hidden, or results ({len(found.left_alone)}): {first}")
+    if failures:
+        typer.echo("\n  ".join([f"Not done, or not to the end ({len(failures)}):", *failures]), err=True)
+    return 130 if outcome and outcome.interrupted else int(bool(failures))

@@ -1,0 +1,86 @@
+"""Around an evaluation: part of a split, label files, the bar that people watch."""
+
+import io
+from typing import Any
+
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from PIL import Image
+
+from segmenter_pl.callbacks import Progress, SavePredictions
+from segmenter_pl.data.dataset import Subset
+from segmenter_pl.data.sampling import train_subset
+from segmenter_pl.loggers.base import write_atomically
+
+
+class Fraction(Callback):
+    """Evaluates a fixed random part of the split. Smaller parts are part of larger ones.
+
+    Args:
+        fraction: of the pictures, in (0, 1]; rounded, at least one picture.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        datamodule: Any = trainer.datamodule  # type: ignore[attr-defined]
+        whole = datamodule.val_set
+        part = Subset(whole, train_subset(len(whole), max(round(self.fraction * len(whole)), 1)))
+        part.transform, part.bad_sample = whole.transform, whole.bad_sample
+        datamodule.val_set = part
+
+
+class LabelWriter(SavePredictions):
+    """Writes each picture's class ids: a palette PNG in `predictions/`, and what its dataset's server reads.
+
+    Where the dataset has a method `submission(labels, name)`, which gives a relative path and an array (H, W) uint8,
+    that array is written as a grey PNG to this path below `submission/`.
+
+    Args:
+        folder: of the evaluation.
+    """
+
+    def __init__(self, folder: Any) -> None:
+        super().__init__(folder / "predictions")
+        self.submissions = folder / "submission"
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        super().on_validation_batch_end(trainer, module, outputs, batch, batch_idx, dataloader_idx)
+        dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
+        name = dataset.name(int(batch["index"][0]))
+        while isinstance(dataset, Subset):
+            dataset = dataset.dataset
+        encode = getattr(dataset, "submission", None)
+        if encode is None or batch["unreadable"][0]:
+            return
+        path, pixels = encode(outputs.cpu().numpy(), name)
+        file = io.BytesIO()
+        Image.fromarray(pixels).save(file, format="PNG")
+        write_atomically(self.submissions / path, file.getvalue())
+
+
+class EvaluationProgress(Progress):
+    """Lightning's bar with the mIoU so far; on several devices, of the pictures of the first one."""
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        if self.progress is not None and self.val_progress_bar_id is not None:
+            miou = pl_module.running_miou()  # type: ignore[operator]
+            self.progress.update(self.val_progress_bar_id, description=f"Evaluating, mIoU {miou:.4f}")
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)

@@ -1,0 +1,85 @@
+"""What an evaluation says and leaves behind: results.json, classes.csv, the confusion matrix, and lines for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from segmenter_pl.evaluation.confusion import confusion_csv, confusion_picture
+from segmenter_pl.loggers.base import write_atomically
+from segmenter_pl.report import command, left_out, shown, versions
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from segmenter_pl.evaluation.task import EvaluationTask
+
+
+def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
+    """`eval/<checkpoint>/<dataset>-<split>-<tta>` in a run directory, or beside a checkpoint that stands alone.
+
+    A window, stride or short side other than the training's, and a fraction of the split, are part of the name, so
+    that results do not mix.
+    """
+    folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
+    others = [f"-{key}{config[key]}" for key in ("window", "stride", "short_side") if config[key] != "auto"]
+    others += [f"-fraction{config.fraction}"] if config.fraction != 1 else []
+    name = f"{config.dataset.name}-{config.split}-{config.tta}{''.join(others)}"
+    return (folder.parent if folder.name == "checkpoints" else folder) / "eval" / checkpoint.stem / name
+
+
+def write_evaluation(task: EvaluationTask, config: dict[str, Any], folder: Path) -> None:
+    """`results.json`, `classes.csv`, `confusion.csv` and `confusion.png` of one evaluation."""
+    made_by = {"config": config, "command": command(), "versions": versions(), "faults": task.faults}
+    picture, confusion = io.BytesIO(), task.confusion.numpy()
+    confusion_picture(confusion, task.class_names).save(picture, format="PNG")
+    files = {
+        "results.json": (json.dumps({**task.results, **made_by}, indent=2) + "\n").encode(),
+        "classes.csv": _classes_csv(task.results["classes"]).encode(),
+        "confusion.csv": confusion_csv(confusion, task.class_names).encode(),
+        "confusion.png": picture.getvalue(),
+    }
+    for name, content in files.items():
+        write_atomically(folder / name, content)
+
+
+def _classes_csv(classes: dict[str, dict[str, float | None]]) -> str:
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    keys = list(next(iter(classes.values())))
+    table.writerow(["class", *keys])
+    table.writerows([name, *("" if row[key] is None else row[key] for key in keys)] for name, row in classes.items())
+    return text.getvalue()
+
+
+def class_table(results: dict[str, Any]) -> str:
+    """Values by class as aligned lines; a dash where a class does not occur."""
+    heads = {"iou": "IoU", "accuracy": "accuracy", "boundary_iou": "boundary IoU", "pixel_share": "pixels"}
+    width = max(len("class"), *(len(name) for name in results["classes"]))
+    lines = [f"{'class':<{width}}  " + "  ".join(heads.values())]
+    for name, row in results["classes"].items():
+        cells = (f"{shown_number(row[key]):<{len(head)}}" for key, head in heads.items())
+        lines.append(f"{name:<{width}}  {'  '.join(cells)}".rstrip())
+    return "\n".join(lines)
+
+
+def evaluation_lines(task: EvaluationTask, folder: Path) -> str:
+    """The result, the objects by size, what was left out, and where it was written: a line each."""
+    results = task.results
+    val = results["val"]
+    sizes = (f"{name} {shown_number(one['miou'])} ({one['objects']})" for name, one in results["object_sizes"].items())
+    return (
+        f"mIoU {val['miou']:.4f}, pixel accuracy {val['pixel_accuracy']:.4f}, "
+        f"mean accuracy {val['mean_accuracy']:.4f}, loss {val['loss']:.4f}, "
+        f"boundary IoU {results['boundary_iou']:.4f}, calibration error {results['expected_calibration_error']:.4f}\n"
+        f"mIoU by size of object (number): {', '.join(sizes)}\n"
+        f"{left_out(task.faults)}"
+        f"Written to {shown(folder)}: " + " ".join(sorted(path.name for path in folder.iterdir()))
+    )
+
+
+def shown_number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"

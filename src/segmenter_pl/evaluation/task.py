@@ -1,0 +1,124 @@
+"""Sliding-window evaluation of a `SegmentationModel`, picture by picture, tile by tile."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning import LightningModule
+from torch import Tensor, nn
+from torchmetrics import SumMetric
+
+from segmenter_pl.evaluation.results import results_of
+from segmenter_pl.guard import gathered
+from segmenter_pl.inference import SCALES, Settings, averages, predict_bands, window_anchors
+from segmenter_pl.metrics import (
+    BoundaryIoU,
+    CalibrationError,
+    MeanLoss,
+    ObjectSizeMetrics,
+    SegmentationMetrics,
+    confusion_scores,
+)
+
+# Test-time augmentation: which versions of a picture are averaged.
+TTA: Mapping[str, dict[str, Any]] = {
+    "none": {"scales": (1.0,), "flip": False},
+    "flip": {"scales": (1.0,), "flip": True},
+    "multiscale": {"scales": SCALES, "flip": False},
+    "multiscale_flip": {"scales": SCALES, "flip": True},
+}
+
+
+class EvaluationTask(LightningModule):
+    """Everything that one pass over labelled pictures can tell; only `Trainer.validate` makes sense.
+
+    Nothing holds classes × height × width: the model's scores are used tile by tile.
+
+    Args:
+        model: any `SegmentationModel`, in evaluation mode.
+        class_names: K names.
+        ignore_index: label of the pixels that do not count.
+        settings: how a picture is looked at, as `inference.predict_bands`.
+
+    Attributes:
+        results: after the pass, what `results_of` makes and the number of `pictures`; the same on every device.
+        confusion: likewise, the confusion matrix (K, K); rows: truth, columns: prediction.
+        faults: pictures that could not be read, of all devices.
+    """
+
+    def __init__(self, model: nn.Module, *, class_names: Sequence[str], ignore_index: int, settings: Settings) -> None:
+        super().__init__()
+        # A stride that leaves gaps is refused now, not at the first picture.
+        window_anchors(settings["window"], settings["window"], settings["stride"])
+        self.model: Any = model
+        self.class_names = tuple(class_names)
+        self.ignore_index = ignore_index
+        self.settings = settings
+        self.metrics = SegmentationMetrics(len(class_names), ignore_index)
+        self.objects = ObjectSizeMetrics(len(class_names), ignore_index)
+        self.boundary = BoundaryIoU(len(class_names), ignore_index)
+        self.calibration = CalibrationError()
+        self.loss = MeanLoss()
+        self.pictures = SumMetric()
+        self.results: dict[str, Any] = {}
+        self.confusion = torch.zeros(0, 0, dtype=torch.int64)
+        self.faults: dict[str, Any] = {"skipped_steps": 0, "unreadable": []}
+
+    def running_miou(self) -> float:
+        """mIoU of the pictures so far, of this device: for people who watch, without waiting for other devices."""
+        return float(confusion_scores(self.metrics.confusion)["miou"])
+
+    def validation_step(self, batch: dict[str, Any], batch_idx: int) -> Tensor:
+        """Count one picture (batch of 1) and return its class ids (H, W)."""
+        unreadable = batch.get("unreadable", [""])[0]
+        if unreadable:  # it is a black picture without a labelled pixel, which changes no number
+            self.faults["unreadable"].append(unreadable)
+            print(f"Left out: {unreadable}", file=sys.stderr)
+        target = batch["mask"][0].long()
+        labels = self._predicted(batch["image"][0], target)
+        for metric in (self.metrics, self.objects, self.boundary):
+            metric.update(labels, target)
+        self.pictures.update(float(not unreadable))
+        return labels
+
+    def _predicted(self, image: Tensor, target: Tensor) -> Tensor:
+        """Class ids (H, W) of a picture (3, H, W); loss and calibration are counted on the way."""
+        labels = torch.empty_like(target)
+        total = torch.zeros((), dtype=torch.float64, device=target.device)
+        averaged = averages(self.settings)
+        for rows, columns, scores in predict_bands(self.model, image, **self.settings):
+            truth = target[rows, columns]
+            valid = truth != self.ignore_index
+            guess = labels[rows, columns] = scores.argmax(-1)
+            pair = torch.stack([guess, torch.where(valid, truth, 0)], dim=-1)  # (rows, columns, 2)
+            scores_of_pair = scores.gather(-1, pair)
+            if averaged:
+                logs = scores_of_pair.clamp_(min=1e-38).log_()
+            else:
+                logs = scores_of_pair - scores.logsumexp(-1, keepdim=True)
+            confidence, likelihood = logs[valid].unbind(-1)  # of the guess and of the truth, log
+            total -= likelihood.sum(dtype=torch.float64)
+            self.calibration.update(confidence.exp(), guess[valid] == truth[valid])
+        if not total.isfinite():
+            raise ValueError(
+                "the model's scores are not finite numbers: its weights are spoilt, use another checkpoint"
+            )
+        self.loss.update(total, (target != self.ignore_index).sum())
+        return labels
+
+    def on_validation_epoch_end(self) -> None:
+        scores = self.metrics.compute()
+        if scores["miou"].isnan():
+            raise ValueError("no picture of the split has a labelled pixel: check split and dataset.ignore_value")
+        self.confusion = scores["confusion"].cpu()
+        self.results = results_of(
+            self.class_names,
+            scores,
+            loss=self.loss.compute(),
+            objects=self.objects.compute(),
+            boundary=self.boundary.compute(),
+            calibration=self.calibration.compute(),
+        )
+        self.results["pictures"] = int(self.pictures.compute())
+        self.faults["unreadable"] = gathered(self.faults["unreadable"])

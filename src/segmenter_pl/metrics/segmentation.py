@@ -1,0 +1,78 @@
+"""mIoU and accuracies from one confusion matrix over the whole dataset."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+    """Confusion matrix (K, K) int64 of some pixels; rows: truth, columns: prediction.
+
+    It counts with `torch.bincount` itself: torchmetrics' own fallback for deterministic mode needs pixels × K² memory.
+
+    Args:
+        prediction: class ids 0…K-1, any shape and integer type.
+        target: class ids or `ignore_index`, the same shape.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if prediction.shape != target.shape:
+        raise ValueError(f"prediction is {tuple(prediction.shape)} but target is {tuple(target.shape)}")
+    k = num_classes
+    truth = target.flatten().to(torch.int32)
+    # Ignored pixels go to an extra row that is cut off: cheaper than gathering the valid ones.
+    truth = torch.where(truth == ignore_index, k, truth)
+    cells = torch.bincount(truth * k + prediction.flatten().to(torch.int32), minlength=(k + 1) * k)
+    return cells[: k * k].view(k, k)
+
+
+def confusion_scores(confusion: Tensor) -> dict[str, Tensor]:
+    """Fractions in 0…1 as float64 from a confusion matrix (K, K).
+
+    Returns:
+        `miou`: mean over the classes that occur in truth or prediction; `pixel_accuracy`; `mean_accuracy`:
+        mean recall over the classes that occur in truth; `iou` and `accuracy` per class (K,), NaN where a
+        class does not occur.
+    """
+    cells = confusion.double()
+    hit, truth, predicted = cells.diag(), cells.sum(1), cells.sum(0)
+    iou = hit / (truth + predicted - hit)
+    accuracy = hit / truth
+    return {
+        "miou": iou.nanmean(),
+        "pixel_accuracy": hit.sum() / cells.sum(),
+        "mean_accuracy": accuracy.nanmean(),
+        "iou": iou,
+        "accuracy": accuracy,
+    }
+
+
+class SegmentationMetrics(Metric):
+    """mIoU, pixel accuracy and mean accuracy, exact across devices.
+
+    Everything follows from one int64 confusion matrix that is summed over pictures and over processes, so any split
+    of the data gives the same bits.
+
+    Args:
+        num_classes: K.
+        ignore_index: label of the pixels that do not count.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: int, ignore_index: int = 255) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        zeros = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.add_state("confusion", default=zeros, dist_reduce_fx="sum")
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count one picture or batch; arguments and errors as `count_cells`."""
+        self.confusion += count_cells(prediction, target, self.num_classes, self.ignore_index)
+
+    def compute(self) -> dict[str, Tensor]:
+        """As `confusion_scores`, and the `confusion` matrix itself (K, K) int64."""
+        return {**confusion_scores(self.confusion), "confusion": self.confusion}
