@@ -24,7 +24,9 @@ from segmenter_pl.data.submission import ade20k_path, ade20k_submission, citysca
 from segmenter_pl.eval import evaluate
 from segmenter_pl.evaluation import LabelWriter
 from segmenter_pl.evaluation.confusion import confusion_csv, confusion_picture
+from segmenter_pl.train import train
 from tests.test_commands import run
+from tests.test_guard import folder, of_folder
 from tests.test_metrics import brute_force
 from tests.test_train import QUIET, configured, tiny_run
 
@@ -404,3 +406,25 @@ def test_a_dataset_that_offers_it_gets_a_submission(dataset: SegmentationDataset
         assert (image.mode, np.array(image).tolist()) == ("L", [[7, 33, 20]])
     with Image.open(tmp_path / "predictions/ulm/ulm_000000_000007_leftImg8bit.png") as image:
         assert (image.mode, np.array(image).tolist()) == ("P", [[0, 18, 7]])
+
+
+def test_a_split_without_labels_gives_label_files(trained_on_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, checkpoint = trained_on_folder / "data", f"ckpt={trained_on_folder / 'run/checkpoints/last.ckpt'}"
+    shutil.copytree(root / "images/val", root / "images/test")
+    with pytest.raises(ValueError, match="split=test has no labels to compare with: give save_predictions=true"):
+        evaluate(configured("eval", checkpoint, "split=test", *QUIET))
+    assert np.isnan(evaluate(configured("eval", checkpoint, "split=test", "save_predictions=true", *QUIET)))
+    evaluate(configured("eval", checkpoint, "save_predictions=true", *QUIET))
+    test, val = (trained_on_folder / f"run/eval/last/folder-{split}-none" for split in ("test", "val"))
+    assert "3 pictures of a split without labels" in capsys.readouterr().out
+    assert json.loads((test / "results.json").read_text())["pictures"] == 3
+    assert not (test / "classes.csv").exists()
+    for path in (val / "predictions").iterdir():
+        assert path.read_bytes() == (test / "predictions" / path.name).read_bytes()
+
+
+@pytest.fixture
+def trained_on_folder(tmp_path: Path) -> Path:
+    """data/ and run/: a short training on a folder of pictures."""
+    train(of_folder(folder(tmp_path / "data"), tmp_path / "run", "dataset.num_workers=0"))
+    return tmp_path

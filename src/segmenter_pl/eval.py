@@ -31,7 +31,10 @@ def run(config: DictConfig) -> float:
 
 
 def evaluate(config: DictConfig) -> float:
-    """Evaluate `config.ckpt` and write what `evaluation.report` lists beside it, if asked for with label PNGs."""
+    """Evaluate `config.ckpt` and write what `evaluation.report` lists beside it, if asked for with label PNGs.
+
+    Returns the mIoU, NaN for a split without labels.
+    """
     # Heavy imports wait until here, so that --help and shell completion are quick.
     from pathlib import Path
 
@@ -52,6 +55,12 @@ def evaluate(config: DictConfig) -> float:
     datamodule.eval_split = config.split
     classes = datamodule.classes
     _check_classes(config, model, classes)
+    datamodule.setup("validate")
+    labelled = datamodule.val_set.labelled
+    if not labelled and not config.save_predictions:
+        raise ValueError(
+            f"split={config.split} has no labels to compare with: give save_predictions=true for label files"
+        )
     view = {
         key: getattr(model.spec, key) if config[key] == "auto" else config[key]
         for key in ("window", "stride", "short_side")
@@ -60,6 +69,7 @@ def evaluate(config: DictConfig) -> float:
         model,
         class_names=classes.names,
         ignore_index=classes.ignore_index,
+        labelled=labelled,
         settings={**view, **TTA[config.tta]},  # type: ignore[typeddict-item]
     )
     folder = evaluation_folder(checkpoint, config)
@@ -72,9 +82,10 @@ def evaluate(config: DictConfig) -> float:
         trainer.validate(task, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
         write_evaluation(task, {**build.plain(config), **view}, folder)
-        print(class_table(task.results))
+        if labelled:
+            print(class_table(task.results))
         print(evaluation_lines(task, folder))
-    return task.results["val"]["miou"]
+    return task.results["val"]["miou"] if labelled else float("nan")
 
 
 def _check_settings(config: DictConfig, augmentations: list[str]) -> None:

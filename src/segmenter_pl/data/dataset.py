@@ -70,6 +70,7 @@ class SegmentationDataset(Dataset[dict[str, Any]], ABC):
     transform: Any  # a pipeline of `transforms`; the data module sets it, the seed and what to do with bad files
     seed: int = 0
     bad_sample: str = "fail"
+    labelled: bool = True  # False: masks hold nothing but the ignore index, there is only something to predict
 
     def __init__(self, classes: Classes) -> None:
         self.classes = classes
@@ -119,7 +120,7 @@ class Subset(SegmentationDataset):
 
     def __init__(self, dataset: SegmentationDataset, indices: Sequence[int]) -> None:
         super().__init__(dataset.classes)
-        self.dataset, self.indices = dataset, indices
+        self.dataset, self.indices, self.labelled = dataset, indices, dataset.labelled
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -135,16 +136,16 @@ class PairDataset(SegmentationDataset):
     """Picture files and label files of the same size.
 
     Args:
-        pictures, labels: paths, one label per picture.
+        pictures, labels: paths, one label per picture; `labels` None: there are none, and no pixel counts.
         table: the train id of every raw label value, -1 where the value has none; shape (65536,), an integer type.
         source: where the table comes from; named in the error about a label value without a train id.
     """
 
     def __init__(
-        self, pictures: Sequence[Path], labels: Sequence[Path], classes: Classes, table: np.ndarray, source: str
+        self, pictures: Sequence[Path], labels: Sequence[Path] | None, classes: Classes, table: np.ndarray, source: str
     ) -> None:
         super().__init__(classes)
-        self.pictures, self.labels = list(pictures), list(labels)
+        self.pictures, self.labels, self.labelled = list(pictures), list(labels or ()), labels is not None
         self.table, self.source = table.astype(np.int16), source
         self._base = Path(os.path.commonpath([path.parent for path in self.pictures]))
 
@@ -156,8 +157,12 @@ class PairDataset(SegmentationDataset):
         return self.pictures[index].relative_to(self._base).with_suffix("").as_posix()
 
     def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        picture, label = self.pictures[index], self.labels[index]
-        image, raw = read_picture(picture), read_label(label)
+        picture = self.pictures[index]
+        image = read_picture(picture)
+        if not self.labelled:
+            return image, np.full(image.shape[:2], self.classes.ignore_index, self.classes.mask_dtype)
+        label = self.labels[index]
+        raw = read_label(label)
         if image.shape[:2] != raw.shape:
             raise ValueError(
                 f"{picture} is {image.shape[1]}x{image.shape[0]} (EXIF rotation applied) and its label {label} is "

@@ -31,6 +31,14 @@ def list_pairs(root: str | Path, split: str) -> list[tuple[Path, Path]]:
     return [(pictures[stem], labels[stem]) for stem in sorted(pictures)]
 
 
+def list_pictures(root: str | Path, split: str) -> list[Path]:
+    """Pictures of a split, sorted. Raises: FileNotFoundError for a missing folder, or one without pictures."""
+    pictures = _by_stem(Path(root, "images", split), SUFFIXES)
+    if not pictures:
+        raise FileNotFoundError(f"no pictures in {Path(root, 'images', split)}; {LAYOUT}")
+    return [pictures[stem] for stem in sorted(pictures)]
+
+
 def _by_stem(folder: Path, suffixes: Collection[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise FileNotFoundError(
@@ -166,6 +174,9 @@ class FolderDataModule(SegmentationDataModule):
         self.splits = {"train": train_split, "val": val_split}
 
     def dataset(self, split: str) -> PairDataset:
-        pictures, labels = zip(*list_pairs(self.root, self.splits.get(split, split)), strict=True)
+        """The pairs of a split; of one that is neither for training nor validation, the pictures alone will do."""
         source = f"{self.classes_file}: add rows to it, or set dataset.ignore_value or dataset.label_map"
+        if split not in self.splits and not (self.root / "labels" / split).is_dir():
+            return PairDataset(list_pictures(self.root, split), None, self.classes, self.table, source)
+        pictures, labels = zip(*list_pairs(self.root, self.splits.get(split, split)), strict=True)
         return PairDataset(pictures, labels, self.classes, self.table, source)

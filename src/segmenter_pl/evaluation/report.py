@@ -32,12 +32,16 @@ def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
 
 
 def write_evaluation(task: EvaluationTask, config: dict[str, Any], folder: Path) -> None:
-    """`results.json`, `classes.csv`, `confusion.csv` and `confusion.png` of one evaluation."""
+    """`results.json`, `classes.csv`, `confusion.csv`, `confusion.png` of an evaluation; without labels the first."""
     made_by = {"config": config, "command": command(), "versions": versions(), "faults": task.faults}
+    results = (json.dumps({**task.results, **made_by}, indent=2) + "\n").encode()
+    if not task.labelled:
+        write_atomically(folder / "results.json", results)
+        return
     picture, confusion = io.BytesIO(), task.confusion.numpy()
     confusion_picture(confusion, task.class_names).save(picture, format="PNG")
     files = {
-        "results.json": (json.dumps({**task.results, **made_by}, indent=2) + "\n").encode(),
+        "results.json": results,
         "classes.csv": _classes_csv(task.results["classes"]).encode(),
         "confusion.csv": confusion_csv(confusion, task.class_names).encode(),
         "confusion.png": picture.getvalue(),
@@ -69,6 +73,11 @@ def class_table(results: dict[str, Any]) -> str:
 def evaluation_lines(task: EvaluationTask, folder: Path) -> str:
     """The result, the objects by size, what was left out, and where it was written: a line each."""
     results = task.results
+    written = f"{left_out(task.faults)}Written to {shown(folder)}: " + " ".join(
+        sorted(p.name for p in folder.iterdir())
+    )
+    if not task.labelled:
+        return f"{results['pictures']} pictures of a split without labels\n{written}"
     val = results["val"]
     sizes = (f"{name} {shown_number(one['miou'])} ({one['objects']})" for name, one in results["object_sizes"].items())
     return (
@@ -76,8 +85,7 @@ def evaluation_lines(task: EvaluationTask, folder: Path) -> str:
         f"mean accuracy {val['mean_accuracy']:.4f}, loss {val['loss']:.4f}, "
         f"boundary IoU {results['boundary_iou']:.4f}, calibration error {results['expected_calibration_error']:.4f}\n"
         f"mIoU by size of object (number): {', '.join(sizes)}\n"
-        f"{left_out(task.faults)}"
-        f"Written to {shown(folder)}: " + " ".join(sorted(path.name for path in folder.iterdir()))
+        f"{written}"
     )
 
 

@@ -40,6 +40,7 @@ class EvaluationTask(LightningModule):
         class_names: K names.
         ignore_index: label of the pixels that do not count.
         settings: how a picture is looked at, as `inference.predict_bands`.
+        labelled: False where there is no ground truth: `results` then holds the number of pictures only.
 
     Attributes:
         results: after the pass, what `results_of` makes and the number of `pictures`; the same on every device.
@@ -47,7 +48,15 @@ class EvaluationTask(LightningModule):
         faults: pictures that could not be read, of all devices.
     """
 
-    def __init__(self, model: nn.Module, *, class_names: Sequence[str], ignore_index: int, settings: Settings) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        class_names: Sequence[str],
+        ignore_index: int,
+        settings: Settings,
+        labelled: bool = True,
+    ) -> None:
         super().__init__()
         # A stride that leaves gaps is refused now, not at the first picture.
         window_anchors(settings["window"], settings["window"], settings["stride"])
@@ -55,6 +64,7 @@ class EvaluationTask(LightningModule):
         self.class_names = tuple(class_names)
         self.ignore_index = ignore_index
         self.settings = settings
+        self.labelled = labelled
         self.metrics = SegmentationMetrics(len(class_names), ignore_index)
         self.objects = ObjectSizeMetrics(len(class_names), ignore_index)
         self.boundary = BoundaryIoU(len(class_names), ignore_index)
@@ -108,11 +118,15 @@ class EvaluationTask(LightningModule):
         return labels
 
     def on_validation_epoch_end(self) -> None:
+        self.faults["unreadable"] = gathered(self.faults["unreadable"])
+        self.results = {"pictures": int(self.pictures.compute())}
+        if not self.labelled:
+            return
         scores = self.metrics.compute()
         if scores["miou"].isnan():
             raise ValueError("no picture of the split has a labelled pixel: check split and dataset.ignore_value")
         self.confusion = scores["confusion"].cpu()
-        self.results = results_of(
+        self.results |= results_of(
             self.class_names,
             scores,
             loss=self.loss.compute(),
@@ -120,5 +134,3 @@ class EvaluationTask(LightningModule):
             boundary=self.boundary.compute(),
             calibration=self.calibration.compute(),
         )
-        self.results["pictures"] = int(self.pictures.compute())
-        self.faults["unreadable"] = gathered(self.faults["unreadable"])
