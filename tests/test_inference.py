@@ -1,5 +1,6 @@
 """Sliding windows, scales and mirrors against an independent, window-by-window computation at full size."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -49,24 +50,26 @@ def plain(
     stride: int,
     sizes: list[list[tuple[int, int]]],
     flip: bool = False,
-) -> list[Tensor]:
-    """Logits (K, H, W) of each version, window by window, in float64. `sizes`: the resizings of each scale."""
-    versions = []
+    dtype: torch.dtype = torch.float64,
+) -> Iterator[Tensor]:
+    """Logits (K, H, W) of each version, window by window, at full size. `sizes`: the resizings of each scale."""
     for steps in sizes:
         for mirrored in (False, True) if flip else (False,):
-            picture = image.double().flip(-1) if mirrored else image.double()
+            picture = image.to(dtype).flip(-1) if mirrored else image.to(dtype)
             for size in steps:
                 picture = F.interpolate(picture[None], size=size, mode="bilinear", align_corners=False)[0]
             height, width = picture.shape[-2:]
-            total, count = torch.zeros(model.num_classes, height, width).double(), torch.zeros(height, width)
+            total = torch.zeros(model.num_classes, height, width, dtype=dtype)
+            count = torch.zeros(height, width)
             for y in {*range(0, height - window, stride), height - window}:
                 for x in {*range(0, width - window, stride), width - window}:
                     crop = picture[None, :, y : y + window, x : x + window]
                     total[:, y : y + window, x : x + window] += model(crop.float())[0]
                     count[y : y + window, x : x + window] += 1
-            full = F.interpolate((total / count)[None], size=tuple(image.shape[-2:]), mode="bilinear")[0]
-            versions.append(full.flip(-1) if mirrored else full)
-    return versions
+            total /= count
+            full = F.interpolate(total[None], size=tuple(image.shape[-2:]), mode="bilinear")[0]
+            del total
+            yield full.flip(-1) if mirrored else full
 
 
 def noise(height: int, width: int) -> Tensor:
@@ -154,7 +157,7 @@ def test_autocast_does_not_round_the_averaging() -> None:
     image, model, settings = noise(40, 40), Probe(4), {"window": 32, "stride": 20}
     with torch.autocast("cpu", torch.bfloat16):
         found = predict_logits(model, image, **settings)
-    expected = plain(model, image, 32, 20, [[]])[0]
+    (expected,) = plain(model, image, 32, 20, [[]])
     # The model's own arithmetic may be rounded (here none of it is a matrix product but one), the averaging may not.
     assert found.dtype == torch.float32
     with torch.autocast("cpu", torch.bfloat16):

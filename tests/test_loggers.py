@@ -11,17 +11,18 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 
-from segmenter_pl.loggers import MetricsCSV, Mirror, RunLogger, TensorBoard, Wandb, read_wandb_history
+from segmenter_pl.callbacks import Interrupted
+from segmenter_pl.loggers import MetricsCSV, Mirror, RunLogger, TensorBoard, Wandb, finished, read_wandb_history
 from segmenter_pl.loggers.mirror import guarded
 
 Row = dict[str, float]
@@ -503,3 +504,17 @@ def test_lightning_finds_no_experiment_to_touch(kind: type[RunLogger], tmp_path:
     assert not hasattr(logger, "experiment")
     assert (logger.name, logger.version, logger.save_dir) == ("", "", str(tmp_path))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "code"), [(None, 0), (ValueError("a bug"), 1), (Interrupted(15), 143)])
+def test_loggers_end_with_the_exit_code_of_the_process(error: BaseException | None, code: int, tmp_path: Path) -> None:
+    class Ended(RunLogger):
+        codes: ClassVar[list[int]] = []
+
+        def finish(self, exit_code: int) -> None:
+            self.codes.append(exit_code)
+
+    with suppress(ValueError, Interrupted), finished([Ended(tmp_path)]):
+        if error:
+            raise error
+    assert Ended.codes == [code]

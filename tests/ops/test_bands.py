@@ -1,0 +1,60 @@
+"""The two matrices of a view: sums, bounds, and a 2-megapixel picture against full-size averaging."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from segmenter_pl.inference import SCALES, predict_bands, window_anchors
+from segmenter_pl.ops.bands import mixing_matrix, tile_size
+from segmenter_pl.ops.upsample import resized_part
+from tests.test_inference import Probe, noise, plain
+
+
+@pytest.mark.parametrize(("size", "seen"), [(50, 50), (50, 83), (83, 50), (1, 16), (300, 16)])
+def test_each_pixel_is_an_average_of_cells(size: int, seen: int) -> None:
+    anchors = tuple(window_anchors(seen, 16, 7))
+    weights = mixing_matrix(size, seen, anchors, 16, 5)
+    assert weights.shape == (size, len(anchors) * 4)
+    assert float(weights.min()) >= 0
+    torch.testing.assert_close(weights.sum(1), torch.ones(size))
+    assert int((weights != 0).sum(1).max()) <= 4 * 3  # at most three windows of 16 cover a pixel at a stride of 7
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
+def test_parts_of_a_resized_picture_equal_those_of_the_whole(dtype: torch.dtype) -> None:
+    picture = noise(37, 29).to(dtype)
+    for height, width in ((37, 29), (80, 11), (5, 200), (1, 1)):
+        whole = F.interpolate(picture[None].double(), size=(height, width), mode="bilinear")[0].float()
+        for start, stop in ((0, height), (height // 3, height // 3 + 1), (height - 1, height)):
+            part = resized_part(resized_part(picture, 1, height, start, stop), 2, width)
+            torch.testing.assert_close(part, whole[:, start:stop], rtol=1e-6, atol=1e-4)
+
+
+def test_tiles_suit_cache_and_width() -> None:
+    for num_classes, width in ((150, 4000), (2, 40), (1000, 10000)):
+        rows, columns = tile_size(num_classes, width, torch.device("cpu"))
+        assert columns <= min(width, 256)
+        assert rows == 4 or rows * columns * num_classes <= 2**18
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("many", [False, True])
+def test_two_megapixels_of_150_classes(many: bool) -> None:
+    """Probabilities within 1e-5 of the plain way; labels differ only where two classes are that close."""
+    height, width = 1024, 2048
+    image, model = noise(height, width), Probe(16, 150)
+    scales, flip = (SCALES, True) if many else ((1.0,), False)
+    sizes = [[(int(height * scale + 0.5), int(width * scale + 0.5))] for scale in scales]
+    expected = torch.zeros(150, height, width)
+    for logits in plain(model, image, 512, 512, sizes, flip, torch.float32):
+        expected += logits.softmax(0) / (len(scales) * (2 if flip else 1))
+    differ = 0
+    for rows, columns, scores in predict_bands(model, image, window=512, stride=512, scales=scales, flip=flip):
+        found = scores if many else scores.softmax(-1)
+        truth = expected[:, rows, columns].permute(1, 2, 0)
+        torch.testing.assert_close(found, truth, rtol=0, atol=1e-5)
+        other = found.argmax(-1) != truth.argmax(-1)
+        differ += int(other.sum())
+        gap = truth[other].amax(-1) - truth[other].gather(-1, found.argmax(-1)[other][:, None])[:, 0]
+        assert bool((gap < 1e-5).all())
+    print(f"{differ} of {height * width} labels differ, all of them ties to 1e-5")
