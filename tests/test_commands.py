@@ -1,13 +1,10 @@
 """The commands as a person types them, in processes of their own."""
 
-import csv
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -154,57 +151,3 @@ def test_training_on_a_folder_and_evaluating_it(tmp_path: Path) -> None:
         assert image.size == (90, 60)
     trained_miou = json.loads((checkpoint.parents[1] / "results.json").read_text())["val"]["miou"]
     assert json.loads((folder / "results.json").read_text())["val"]["miou"] == trained_miou
-
-
-def test_two_processes_train_like_one_and_speak_once(tmp_path: Path) -> None:
-    # Pictures shrunk below the crop are padded, each by another ignored area: a mean of two means would show.
-    ignored = ("dataset.short_side=128", "dataset.scale=[0.3,1.1]")
-    options = (
-        *TINY,
-        *ignored,
-        "decoder.dropout=0",
-        "trainer.max_steps=2",
-        "dataset.val_every=2",
-        "dataset.batch_size=4",
-    )
-    quiet = ("trainer.enable_progress_bar=false", "trainer.accelerator=cpu")
-    one = run("train.py", *options, *quiet, runs=tmp_path / "one")
-    two = run("train.py", *options, *quiet, "trainer=ddp", "trainer.devices=2", runs=tmp_path / "two")
-    assert one.returncode == two.returncode == 0, one.stderr + two.stderr
-    assert two.stdout.count("val mIoU") == 1
-    assert "sync_dist" not in two.stderr
-    (first,), (second,) = (list((tmp_path / name).glob("shapes/*/seed-0/results.json")) for name in ("one", "two"))
-    assert first.parent.parent.name == second.parent.parent.name  # devices do not name the run
-    results = [json.loads(path.read_text())["val"] for path in (first, second)]
-    assert results[0]["miou"] == pytest.approx(results[1]["miou"], abs=1e-3)
-    assert results[0]["loss"] == pytest.approx(results[1]["loss"], rel=1e-4)
-
-
-def test_two_processes_stop_at_the_same_step_and_continue(tmp_path: Path) -> None:
-    """SIGTERM to the second process only; the run that goes on ends like one that was never stopped."""
-    options = (*TINY, "trainer.max_steps=80", "dataset.val_every=40", "dataset.batch_size=4", "dataset.train_images=20")
-    quick = ("trainer.limit_val_batches=2", "trainer.log_every_n_steps=1", "trainer.enable_progress_bar=false")
-    command = ("train.py", *options, *quick, "trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2")
-    whole = run(*command, runs=tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    settings = {**os.environ, "SEGMENTER_RUNS": str(tmp_path / "stopped"), "OMP_NUM_THREADS": "1"}
-    first = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
-    while first.poll() is None and sum(len(read(path)) for path in tmp_path.glob("stopped/**/metrics.csv")) < 5:
-        time.sleep(0.02)
-    (second,) = Path(f"/proc/{first.pid}/task/{first.pid}/children").read_text().split()[:1]
-    os.kill(int(second), signal.SIGTERM)
-    said = first.communicate(timeout=120)[1]
-    assert first.returncode == 143, said
-    assert said.count("Stopped by SIGTERM. The same command continues in") == 1
-    stopped = run(*command, runs=tmp_path / "stopped")
-    assert stopped.returncode == 0, stopped.stderr
-    assert "Continuing after step" in stopped.stdout
-    (expected,), (found,) = (list((tmp_path / name).glob("**/metrics.csv")) for name in ("whole", "stopped"))
-    assert read(found) == read(expected)
-
-
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics file without what no two runs share."""
-    measured = ("train/images_per_second", "train/peak_memory_gb")
-    with path.open(newline="") as file:
-        return [{key: value for key, value in row.items() if key not in measured} for row in csv.DictReader(file)]

@@ -511,6 +511,8 @@ def test_loggers_end_with_the_exit_code_of_the_process(error: BaseException | No
     class Ended(RunLogger):
         codes: ClassVar[list[int]] = []
 
+        def log_metrics(self, metrics: Any, step: int | None = None) -> None: ...
+
         def finish(self, exit_code: int) -> None:
             self.codes.append(exit_code)
 
