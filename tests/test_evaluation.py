@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise, product
@@ -261,7 +262,7 @@ def test_a_fraction_is_fixed_nested_and_named(small: Path) -> None:
 
 
 def test_unreadable_pictures_are_left_out_and_listed(small: Path, odd: Path, tmp_path: Path) -> None:
-    data = Path(shutil.copytree(odd, tmp_path / "data"))
+    data = Path(shutil.copytree(odd, tmp_path / odd.name))  # the same data elsewhere
     words = (f"ckpt={small}", f"+dataset.root={data}", "bad_sample=skip", *QUIET)
     folder = small.parents[1] / "eval/last/folder-val-none"
     (data / "images/val/3.png").write_bytes(b"")
@@ -428,3 +429,24 @@ def trained_on_folder(tmp_path: Path) -> Path:
     """data/ and run/: a short training on a folder of pictures."""
     train(of_folder(folder(tmp_path / "data"), tmp_path / "run", "dataset.num_workers=0"))
     return tmp_path
+
+
+def test_evaluations_of_other_data_or_precision_are_kept_apart(trained_on_folder: Path) -> None:
+    checkpoint = f"ckpt={trained_on_folder / 'run/checkpoints/last.ckpt'}"
+    other = folder(trained_on_folder / "other", val=1)
+    for overrides in ((), ("window=48", "stride=32"), (f"+dataset.root={other}",), ("trainer.precision=bf16-mixed",)):
+        evaluate(configured("eval", checkpoint, *overrides, *QUIET))
+    found = {path.name for path in (trained_on_folder / "run/eval/last").iterdir()}
+    (hashed,) = found - {"folder-val-none", "folder-val-none-bf16-mixed"}
+    assert len(found) == 3
+    assert re.fullmatch("folder-val-none-[0-9a-f]{8}", hashed)
+
+
+def test_spoilt_weights_are_refused_without_labels_too(trained_on_folder: Path) -> None:
+    path = trained_on_folder / "run/checkpoints/last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint["state_dict"]["model.decoder.proj_patch"] *= float("nan")
+    torch.save(checkpoint, path)
+    (trained_on_folder / "data/images/val").rename(trained_on_folder / "data/images/test")
+    with pytest.raises(ValueError, match="the model's scores are not finite numbers"):
+        evaluate(configured("eval", f"ckpt={path}", "split=test", "save_predictions=true", *QUIET))

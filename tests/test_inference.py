@@ -127,7 +127,9 @@ def test_scales_and_mirrors_equal_plain_averaging(short_side: int | None) -> Non
     for scale in (0.25, 0.75, 1.0, 1.75):
         size = int(height * base * scale + 0.5), int(width * base * scale + 0.5)
         short = min(size)
-        sizes.append([size] if short >= window else [size, (size[0] * window // short, size[1] * window // short)])
+        sizes.append(
+            [size] if short >= window else [size, (int(size[0] / short * window), int(size[1] / short * window))]
+        )
     expected = sum(logits.softmax(0) for logits in plain(model, image, window, stride, sizes, flip=True)) / 8
     settings = {"window": window, "stride": stride, "short_side": short_side}
     settings |= {"scales": (0.25, 0.75, 1.0, 1.75), "flip": True}

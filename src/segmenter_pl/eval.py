@@ -49,7 +49,7 @@ def evaluate(config: DictConfig) -> float:
     _check_settings(config, list(TTA))
     checkpoint = Path(config.ckpt)
     model = load_segmenter(checkpoint)
-    _choose_dataset(config, model)
+    trained = _choose_dataset(config, model)
     report.quiet_lightning()
     datamodule = build.build_datamodule(config)
     datamodule.eval_split = config.split
@@ -72,7 +72,8 @@ def evaluate(config: DictConfig) -> float:
         labelled=labelled,
         settings={**view, **TTA[config.tta]},  # type: ignore[typeddict-item]
     )
-    folder = evaluation_folder(checkpoint, config)
+    assert model.spec is not None
+    folder = evaluation_folder(checkpoint, build.plain(config), model.spec, trained)
     callbacks: list[Any] = [LabelWriter(folder)] if config.save_predictions else []
     callbacks += [Fraction(config.fraction)] if config.fraction < 1 else []
     callbacks += [EvaluationProgress()] if config.trainer.enable_progress_bar else []
@@ -99,17 +100,22 @@ def _check_settings(config: DictConfig, augmentations: list[str]) -> None:
         raise ValueError(f"fraction={config.fraction}: give a number above 0 and up to 1")
 
 
-def _choose_dataset(config: DictConfig, model: Segmenter) -> None:
-    """Where the settings name no dataset, take the checkpoint's, with the settings that there are on top."""
+def _choose_dataset(config: DictConfig, model: Segmenter) -> dict[str, Any]:
+    """Where the settings name no dataset, take the checkpoint's, with the settings that there are on top.
+
+    Returns the checkpoint's dataset settings; empty for an official checkpoint.
+    """
     from segmenter_pl import build
     from segmenter_pl.checkpoint import read_checkpoint
 
     assert model.spec is not None
+    official = model.spec.classes is None
+    stored: dict[str, Any] = {} if official else read_checkpoint(config.ckpt)["segmenter"]["config"]["dataset"]
     if config.dataset is None or "_target_" not in config.dataset:
-        if model.spec.classes is None:
+        if official:
             raise ValueError(f"ckpt={config.ckpt} is an official checkpoint, which tells no dataset: give dataset=NAME")
-        stored: Any = read_checkpoint(config.ckpt)["segmenter"]["config"]["dataset"]
         config.dataset = OmegaConf.merge(build.safe_dataset(stored), config.dataset or {})
+    return stored
 
 
 def _check_classes(config: DictConfig, model: Segmenter, classes: Classes) -> None:

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from segmenter_pl.memory import is_out_of_memory
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
@@ -85,9 +87,7 @@ def enough_memory(config: DictConfig) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        # torch has a class of its own for accelerators' allocators only; the rest says it in words.
-        words = ("out of memory", "can't allocate memory", "ALLOC_FAILED")
-        if not isinstance(error, MemoryError) and not any(word in str(error) for word in words):
+        if not is_out_of_memory(error):
             raise
         asked = [f"trainer.precision={config.trainer.precision}"]
         for key in ("batch_size", "crop", "window"):

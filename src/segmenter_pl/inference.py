@@ -38,7 +38,7 @@ def rescaled(image: Tensor, window: int, short_side: int | None, scale: float = 
 
     The short side is brought to `short_side` (None: its own length) times `scale`, and then to at least the window:
     two resizings, as in the official code. Sizes are int(side · factor + 0.5), the long side of an enlarged picture
-    int(long · window / short). Only a picture that the first one leaves too small is resized here.
+    int(long / short · window). Only a picture that the first one leaves too small is resized here.
     """
     height, width = image.shape[-2:]
     factor = scale * (short_side or min(height, width)) / min(height, width)
@@ -48,7 +48,7 @@ def rescaled(image: Tensor, window: int, short_side: int | None, scale: float = 
         return image, size
     if size != (height, width):
         image = resized_part(resized_part(image, 1, size[0]), 2, size[1])
-    return image, (int(size[0] * window / short), int(size[1] * window / short))
+    return image, (int(size[0] / short * window), int(size[1] / short * window))
 
 
 class Settings(TypedDict, total=False):
@@ -90,7 +90,8 @@ def predict_bands(
     Yields: rows, columns and scores (rows, columns, K) float32: logits averaged over windows for a single version of
         the picture, else class probabilities averaged over all versions.
 
-    Raises: ValueError: the stride would leave pixels between windows, or a scale is not positive.
+    Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, the picture is too long
+        for its width, or the model's scores are not finite.
     """
     if not scales or min(scales) <= 0:
         raise ValueError(f"scales={tuple(scales)}: give one or more positive numbers")
@@ -125,17 +126,22 @@ def _view(
     """A version of the picture, and the room for its windows' logits: (rows of windows, h, columns of them, w, K)."""
     cells = -(-window // model.stride)
     shape = (len(anchors[0]), cells, len(anchors[1]), cells, model.num_classes)
-    room = image.new_empty(shape, dtype=torch.float32)
     down, across = (
         mixing_matrix(whole, length, tuple(starts), window, model.stride)
         for whole, length, starts in zip(image.shape[-2:], size, anchors, strict=True)
     )
+    room = image.new_empty(shape, dtype=torch.float32)
     return View(room.flatten(2, 3).flatten(0, 1), down, across, mirrored), room  # (Y, X, K), (H, Y), (W, X)
 
 
 def _run(model: SegmentationModel, waiting: list[tuple[Tensor, Tensor]]) -> None:
     if waiting:
         coarse = model.coarse_logits(torch.stack([crop for crop, _ in waiting]))
+        if not bool(coarse.isfinite().all()):
+            raise ValueError(
+                "the model's scores are not finite numbers: its weights are spoilt, or the precision is too narrow for "
+                "it (try bfloat16 or float32)"
+            )
         for (_, place), logits in zip(waiting, coarse.float(), strict=True):
             place.copy_(logits.permute(1, 2, 0))  # (h, w, K)
         waiting.clear()

@@ -1,13 +1,22 @@
 """The two matrices of a view: sums, bounds, and a 2-megapixel picture against full-size averaging."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from segmenter_pl.inference import SCALES, predict_bands, window_anchors
+from segmenter_pl.ops import bands
 from segmenter_pl.ops.bands import mixing_matrix, tile_size
 from segmenter_pl.ops.upsample import resized_part
 from tests.test_inference import Probe, noise, plain
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(("size", "seen"), [(50, 50), (50, 83), (83, 50), (1, 16), (300, 16)])
@@ -35,6 +44,30 @@ def test_tiles_suit_cache_and_width() -> None:
         rows, columns = tile_size(num_classes, width, torch.device("cpu"))
         assert columns <= min(width, 256)
         assert rows == 4 or rows * columns * num_classes <= 2**18
+
+
+def test_a_picture_too_long_for_its_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="side of 9000 pixels is too long for its width"):
+        next(predict_bands(Probe(16), noise(1, 9000), window=512, stride=512))
+
+
+def test_a_second_picture_needs_no_new_matrices() -> None:
+    bands._cached_mixing.cache_clear()
+    for _ in range(2):
+        list(predict_bands(Probe(16), noise(90, 120), window=32, stride=24, scales=SCALES, flip=True))
+        misses = bands._cached_mixing.cache_info().misses
+        assert misses == 12  # six scales, two sides
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("many", "limit"), [(False, 1.5), (True, 2.0)])
+def test_twelve_megapixels_fit(many: bool, limit: float) -> None:
+    """Seg-T, 150 classes: peak of a process' memory in GB. Full-size logits at scale 1.75 alone would be 22 GB."""
+    view = "6 scales, flip" if many else "single scale"
+    command = [sys.executable, "benchmarks/inference.py", "12", view, "0"]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=settings, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)[1] < limit
 
 
 @pytest.mark.slow

@@ -1,17 +1,15 @@
 """What a run logs, and the bar that people watch."""
 
-import resource
-import sys
 import time
 from typing import Any
 
-import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 from torch.optim import Optimizer
 
 from segmenter_pl.callbacks.schedule import optimizer_stepped, validation_follows
 from segmenter_pl.loggers import MetricsCSV, RunLogger
+from segmenter_pl.memory import peak_memory_gb
 
 
 class Progress(RichProgressBar):
@@ -105,11 +103,3 @@ class Recorder(Callback):
 
 def _logged(trainer: Trainer, prefix: str) -> dict[str, float]:
     return {key: float(value) for key, value in trainer.callback_metrics.items() if key.startswith(prefix)}
-
-
-def peak_memory_gb() -> float:
-    """Highest memory so far in GB: allocated on the GPU if one is used, else resident in this process."""
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -14,7 +14,7 @@ from segmenter_pl.loggers.base import write_atomically
 
 
 class Fraction(Callback):
-    """Evaluates a fixed random part of the split. Smaller parts are part of larger ones.
+    """Evaluates a random part of the split, the same one for every seed. Smaller parts are part of larger ones.
 
     Args:
         fraction: of the pictures, in (0, 1]; rounded, at least one picture.

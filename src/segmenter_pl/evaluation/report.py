@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,22 +15,42 @@ from segmenter_pl.loggers.base import write_atomically
 from segmenter_pl.report import command, left_out, shown, versions
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
     from segmenter_pl.evaluation.task import EvaluationTask
+    from segmenter_pl.models.segmenter import ModelSpec
+
+# Settings of a dataset that an evaluation does not look at, or that its own settings stand for.
+TRAINING_KEYS = (
+    *("batch_size", "cat_max_ratio", "crop", "max_ratio", "max_steps", "num_workers", "photometric", "scale"),
+    *("sgd_lr", "short_side", "stride", "train_images", "train_split", "val_every", "window"),
+)
 
 
-def evaluation_folder(checkpoint: Path, config: DictConfig) -> Path:
+def evaluation_folder(checkpoint: Path, config: dict[str, Any], spec: ModelSpec, trained: Mapping[str, Any]) -> Path:
     """`eval/<checkpoint>/<dataset>-<split>-<tta>` in a run directory, or beside a checkpoint that stands alone.
 
-    A window, stride or short side other than the training's, and a fraction of the split, are part of the name, so
-    that results do not mix.
+    What is unlike the training (window, stride, short side, precision, the data), and a fraction of the split, is part
+    of the name, so that results do not mix.
+
+    Args:
+        config: of the evaluation, resolved. spec: of the model. trained: dataset settings in the checkpoint, or empty.
     """
     folder = checkpoint if checkpoint.is_dir() else checkpoint.parent
-    others = [f"-{key}{config[key]}" for key in ("window", "stride", "short_side") if config[key] != "auto"]
-    others += [f"-fraction{config.fraction}"] if config.fraction != 1 else []
-    name = f"{config.dataset.name}-{config.split}-{config.tta}{''.join(others)}"
+    views = ("window", "stride", "short_side")
+    others = [f"-{key}{config[key]}" for key in views if config[key] not in ("auto", getattr(spec, key))]
+    others += [f"-fraction{config['fraction']}"] if config["fraction"] != 1 else []
+    precision = config["trainer"]["precision"]
+    others += [f"-{precision}"] if precision != "32-true" else []
+    data = _shown_data(config["dataset"])
+    if trained and data != _shown_data(trained):
+        others.append("-" + hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:8])
+    name = f"{config['dataset']['name']}-{config['split']}-{config['tta']}{''.join(others)}"
     return (folder.parent if folder.name == "checkpoints" else folder) / "eval" / checkpoint.stem / name
+
+
+def _shown_data(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides about the pictures and labels that an evaluation sees; folders count by their own name."""
+    kept = {key: value for key, value in dataset.items() if key not in TRAINING_KEYS and value is not None}
+    return kept | {key: Path(kept[key]).name for key in ("root", "classes_file") if key in kept}
 
 
 def write_evaluation(task: EvaluationTask, config: dict[str, Any], folder: Path) -> None:

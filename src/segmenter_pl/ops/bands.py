@@ -15,11 +15,14 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from segmenter_pl.ops.upsample import interpolation_matrix, resized_part
+from segmenter_pl.ops.upsample import interpolation_matrix, neighbours
 
 # Numbers in a tile (rows · columns · K) and its columns at most. A GPU wants fewer, larger kernels.
 TILE_CPU = (2**18, 256)
 TILE_GPU = (2**24, 2048)
+
+MATRIX_BYTES = 2**30  # of one mixing matrix, at most
+CACHED_BYTES = 2**22  # of one that is kept for the next picture
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,6 @@ class View:
         return self.columns.flip(0) if self.mirrored else self.columns
 
 
-@lru_cache(maxsize=8)  # pictures of a data set often have few sizes
 def mixing_matrix(size: int, seen: int, anchors: tuple[int, ...], window: int, stride: int) -> Tensor:
     """Weights, along one axis, of the windows' coarse cells for each pixel of the picture.
 
@@ -55,17 +57,41 @@ def mixing_matrix(size: int, seen: int, anchors: tuple[int, ...], window: int, s
         anchors: first pixel of each window. window: their side. stride: pixels per coarse cell.
 
     Returns: (size, len(anchors) · ceil(window / stride)), float32, at most 4 nonzero weights per covering window.
+
+    Raises: ValueError for more than MATRIX_BYTES: a long, narrow picture that is enlarged to the window.
     """
+    wanted = 4 * size * len(anchors) * -(-window // stride)
+    if wanted > MATRIX_BYTES:
+        raise ValueError(
+            f"a picture with a side of {size} pixels is too long for its width: it would be enlarged to {seen} pixels. "
+            "Cut it into parts, pad it, or give a smaller window and short side"
+        )
+    return (_cached_mixing if wanted <= CACHED_BYTES else _mixing)(size, seen, anchors, window, stride)
+
+
+def _mixing(size: int, seen: int, anchors: tuple[int, ...], window: int, stride: int) -> Tensor:
     window = min(window, seen)
     cells = -(-window // stride)
     upsample = interpolation_matrix(cells * stride, cells, crop=window)  # (window, h)
-    mixing = torch.zeros(seen, len(anchors) * cells)
     covered = torch.zeros(seen, 1)
-    for i, anchor in enumerate(anchors):
-        mixing[anchor : anchor + window, i * cells : (i + 1) * cells] = upsample
+    for anchor in anchors:
         covered[anchor : anchor + window] += 1
-    mixing /= covered
-    return mixing if seen == size else resized_part(mixing, 0, size)
+
+    def rows(pixels: Tensor) -> Tensor:
+        """The weights for some of the seen pixels: (len(pixels), Y)."""
+        mixing = torch.zeros(len(pixels), len(anchors) * cells)
+        for i, anchor in enumerate(anchors):
+            inside = (pixels >= anchor) & (pixels < anchor + window)
+            mixing[inside, i * cells : (i + 1) * cells] = upsample[pixels[inside] - anchor]
+        return mixing.div_(covered[pixels])
+
+    if seen == size:
+        return rows(torch.arange(size))
+    first, second, weight = neighbours(seen, size)
+    return rows(first).lerp_(rows(second), weight[:, None])
+
+
+_cached_mixing = lru_cache(maxsize=32)(_mixing)  # six scales of two sides, and a few sizes
 
 
 def banded_scores(views: Sequence[View], tile: tuple[int, int] | None = None) -> Iterator[tuple[slice, slice, Tensor]]:

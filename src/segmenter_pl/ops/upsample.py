@@ -34,16 +34,22 @@ def source_span(start: int, stop: int, size_out: int, size_in: int) -> tuple[int
     return first, min(last + 1, size_in)
 
 
+def neighbours(length: int, size: int, start: int = 0, stop: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Which of `length` inputs the outputs `start` to `stop - 1` of `size` lie between, and how far from the first.
+
+    Returns: first, second (int64) and the second one's weight (float32), one number per output each, on the CPU.
+    """
+    centers = torch.arange(start, size if stop is None else stop, dtype=torch.float64) + 0.5
+    position = (centers * length / size - 0.5).clamp(min=0)
+    first = position.long()
+    return first, (first + 1).clamp(max=length - 1), (position - first).float()
+
+
 def resized_part(x: Tensor, dim: int, size: int, start: int = 0, stop: int | None = None) -> Tensor:
     """Elements `start` to `stop - 1` along one axis of `x` resized to `size` there, as `F.interpolate` resizes.
 
     Takes any dtype; returns float32, without looking at more of `x` than the part needs.
     """
-    length, stop = x.shape[dim], size if stop is None else stop
-    position = ((torch.arange(start, stop, device=x.device, dtype=torch.float64) + 0.5) * length / size - 0.5).clamp(
-        min=0
-    )
-    low = position.long()
-    fraction = (position - low).float().view([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
-    below = x.index_select(dim, low).float()
-    return below.lerp_(x.index_select(dim, (low + 1).clamp(max=length - 1)).float(), fraction)
+    first, second, weight = (index.to(x.device) for index in neighbours(x.shape[dim], size, start, stop))
+    weight = weight.view([-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)])
+    return x.index_select(dim, first).float().lerp_(x.index_select(dim, second).float(), weight)
