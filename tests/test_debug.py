@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,10 @@ def test_every_option_composes_over_every_dataset() -> None:
     for path in (Path(__file__).parents[1] / "conf/debug").glob("*.yaml"):
         config = configured("train", f"debug={path.stem}", "dataset=folder", "dataset.root=DIR")
         assert OmegaConf.to_container(config, resolve=True)["resume"] == "never"
+
+
+def test_a_profiler_by_name_prints_its_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)  # it does not propagate
+    debug("limit", tmp_path, "dataset.batch_size=2", "trainer.max_steps=1", "trainer.profiler=simple")
+    logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
+    assert "FIT Profiler Report" in caplog.text

@@ -124,6 +124,7 @@ def quiet_lightning() -> None:
     """Our own lines say what ran; Lightning's hints about hardware and stopping would repeat it."""
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # a table that somebody asked for
     for message in EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
 
