@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from segmenter_pl import Predictor, Segmenter, files, load_segmenter
 from segmenter_pl.cli import app
-from segmenter_pl.commands.inputs import Job, natural, result_names
+from segmenter_pl.commands.folders import natural
+from segmenter_pl.commands.inputs import Job, find
+from segmenter_pl.commands.planning import result_names
 from segmenter_pl.visualize import beside, class_shares, default_palette, legend
 from tests.test_imports import loaded_by
 from tests.test_predictor import COLORS, NAMES, blocks, damaged_files, save_checkpoint
@@ -144,11 +146,24 @@ def test_names_stay_apart_whatever_they_are() -> None:
     rng = np.random.default_rng(0)
     for _ in range(200):
         parts = [rng.choice(["a", "b", "A", "a.png", "a.png.png"], 3) for _ in range(8)]
+        below = [[*rng.choice(["a.png", "A.jpg", "b"], 2), "a"] for _ in range(3)]
         jobs = [Job(Path(*map(str, p)), Path(str(p[2])), Path(str(p[0]), str(p[1])), video=False) for p in parts]
+        jobs += [Job(Path(*p), Path(*p[1:]), Path(p[0]), video=False) for p in below]
         jobs += [Job("rtsp://x/a", Path("a"), Path(), video=True)] * 2
         made = result_names(jobs)
         assert len({str(name).casefold() for name in made}) == len(jobs)
+        folders = {str(folder).casefold() for name in made for folder in name.parents}
+        assert not any(f"{name}{s}".casefold() in folders for name in made for s in (".png", ".jpg", ".npz", ".mp4"))
         assert not any(name.is_absolute() or ".." in name.parts for name in made)
+
+
+def test_a_result_does_not_take_the_name_of_a_folder_of_results(checkpoint: Path, tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png/b.jpg", "c.jpg", "C.jpg.JPG/d.png", "c.png/d.png"):
+        save(tmp_path / "in" / name)
+    code, _, told = predict(checkpoint, tmp_path / "in", "-o", tmp_path / "out")
+    assert (code, told) == (0, "")
+    expected = {"a.jpg.png", "a.png/b.png", "in/c.jpg.png", "C.jpg.JPG/d.png", "c.png/d.png"}
+    assert names(tmp_path / "out/labels") == expected
 
 
 def test_unreadable_files_are_listed_and_the_rest_is_done(checkpoint: Path, tmp_path: Path) -> None:
@@ -190,8 +205,81 @@ def test_results_are_not_taken_for_inputs(checkpoint: Path, tmp_path: Path, monk
 
 
 @pytest.mark.parametrize(
+    ("words", "results"),
+    [
+        (["**/*.*g", "-o", "out"], {"labels/a.png", "labels/in/b.png"}),
+        (["*", "-o", "out"], {"labels/a.png", "labels/in/b.png"}),
+        (["*", "-o", "deep/out"], {"labels/a.png", "labels/in/b.png"}),
+        (["**/*.*g", "-o", "."], {"labels/a.png", "labels/in/b.png"}),
+        (["in/**", "-o", "in"], {"labels/b.png"}),
+        (["out/labels/*.png", "-o", "out/again"], {"labels/old.png"}),  # named themselves, they are meant
+    ],
+)
+def test_patterns_can_be_used_twice(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], results: set[str]
+) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "in/b.png")
+    if "out/again" in words:
+        save(tmp_path / "out/labels/old.png")
+    monkeypatch.chdir(tmp_path)
+    first, second = (predict(checkpoint, *words) for _ in range(2))
+    assert (first[0], first[2]) == (second[0], second[2]) == (0, "")
+    assert f"{len(results)} picture" in second[1]
+    assert {f"labels/{name}" for name in names(tmp_path / words[-1] / "labels")} == results
+
+
+def test_the_result_of_a_video_beside_it_is_not_taken_for_an_input(tmp_path: Path) -> None:
+    for name in ("a.mp4", "out.mp4"):
+        (tmp_path / name).touch()
+    for text in (str(tmp_path), f"{tmp_path}/*.mp4"):
+        found = find([text], tmp_path / "out.mp4", video=False)
+        assert [job.source for job in found.jobs] == [tmp_path / "a.mp4"]
+        assert found.left_alone == [tmp_path / "out.mp4"]
+
+
+def test_links_to_other_inputs_and_hidden_folders_are_left_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    for name in ("m/real.png", "m/z.png", ".thumbs/t.png", "m/.git/g.png", "only.png"):
+        save(folder / name)
+    save(tmp_path / "elsewhere/e.png")
+    (folder / "a.png").symlink_to("m/real.png")  # comes before its target
+    (folder / "b").symlink_to("m")
+    (folder / "c").symlink_to(tmp_path / "elsewhere")
+    (folder / "m/loop").symlink_to("..")
+    found = find([str(folder), str(folder / "only.png")], tmp_path / "out", video=False)
+    sources = {job.source for job in found.jobs}
+    assert sources == {folder / name for name in ("m/real.png", "m/z.png", "only.png", "c/e.png")}
+    left_alone = {folder / name for name in ("a.png", "b", ".thumbs", "m/.git", "m/loop")}
+    assert set(found.left_alone) == left_alone
+    assert len(found.left_alone) == len(left_alone)
+    assert found.missing == []
+    named = find([str(folder / "a.png"), str(folder / ".thumbs")], tmp_path / "out", video=False)
+    assert [job.source for job in named.jobs] == [folder / "a.png", folder / ".thumbs/t.png"]
+    both = find([str(folder / "a.png"), str(folder / "m/*.png")], tmp_path / "out", video=False)
+    assert [job.source for job in both.jobs] == [folder / "m/real.png", folder / "m/z.png"]
+    assert both.left_alone == [folder / "a.png"]
+
+
+def test_frames_of_a_pattern_come_once_and_links_among_them_stay(tmp_path: Path) -> None:
+    for name in ("0.png", "deep/1.png"):
+        save(tmp_path / "in" / name)
+    (tmp_path / "in/2.png").symlink_to("0.png")
+    (job,) = find([f"{tmp_path}/in/**"], tmp_path / "out", video=True).jobs
+    assert isinstance(job.source, tuple)
+    assert sorted(path.name for path in job.source) == ["0.png", "1.png", "2.png"]
+
+
+def test_an_input_that_is_too_long_for_a_name_is_missing(tmp_path: Path) -> None:
+    found = find(["n" * 300, str(save(tmp_path / "a.png"))], tmp_path / "out", video=False)
+    assert [job.source for job in found.jobs] == [tmp_path / "a.png"]
+    assert found.missing == [f"{'n' * 300}: does not exist"]
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["", "-o", "out"], "an INPUT is empty"),
         (["in", "-o", "in"], "is the INPUT folder in itself"),
         (["in", "-o", "link"], "itself"),
         (["labels", "-o", "."], "would replace an INPUT"),
@@ -248,6 +336,96 @@ def test_a_full_disk_ends_it_and_leaves_nothing_half_written(
     assert names(tmp_path / "out") == {"labels/a.png"}
 
 
+def write_error(name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on no result of that name can be written."""
+    replace = Path.replace
+
+    def fails(self: Path, target: Path) -> Path:
+        if target.name == name:
+            raise OSError(number, os.strerror(number), str(self))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", fails)
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ENOSPC, errno.EROFS, errno.EDQUOT])
+def test_one_result_that_cannot_be_written_is_a_failure_among_others(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    for name in "abcd":
+        save(tmp_path / "in" / f"{name}.png")
+    (tmp_path / "in/a.png").write_bytes(b"nothing")
+    write_error("b.png", number, monkeypatch)
+    code, said, told = predict(checkpoint, tmp_path / "in", tmp_path / "gone.png", "-o", tmp_path / "out")
+    assert code == 1
+    assert "gone.png: does not exist" in told
+    assert "a.png is no picture" in told
+    assert f"out/labels/b.png: cannot be written: {os.strerror(number)}" in told
+    goes_on = number == errno.EACCES
+    assert names(tmp_path / "out" / "labels") == ({"c.png", "d.png"} if goes_on else set())
+    assert ("2 pictures in" in said) == goes_on
+    assert ("2 more: not begun" in told) != goes_on
+
+
+def test_a_bug_does_not_take_the_summary_with_it(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predicted = Predictor.predict
+
+    def wrong(self: Predictor, picture: np.ndarray, *arguments: object) -> object:
+        if picture.shape[0] > 100:
+            raise RuntimeError("a bug")
+        return predicted(self, picture, *arguments)
+
+    monkeypatch.setattr(Predictor, "predict", wrong)
+    save(tmp_path / "a.png")
+    Image.fromarray(blocks(120, 50)).save(tmp_path / "b.png")
+    words = ["predict", str(checkpoint), *(str(tmp_path / name) for name in ("gone.png", "a.png", "b.png"))]
+    done = CliRunner().invoke(app, [*words, "-o", str(tmp_path / "out"), "--device", "cpu"])
+    assert isinstance(done.exception, RuntimeError)
+    assert "1 picture in" in done.stdout
+    assert "gone.png: does not exist" in done.stderr
+
+
+def test_long_names(checkpoint: Path, tmp_path: Path) -> None:
+    longest = 248 * "n"
+    save(tmp_path / f"{longest}.png")
+    code, _, told = predict(checkpoint, tmp_path / f"{longest}.png", "-o", tmp_path / "out", "--save-probabilities")
+    assert (code, told) == (0, "")
+    assert names(tmp_path / "out") == {
+        f"labels/{longest}.png", f"overlays/{longest}.jpg", f"probabilities/{longest}.npz"
+    }  # fmt: skip
+
+
+def test_a_picture_beyond_jpegs_size_is_told_and_the_rest_is_done(checkpoint: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (65501, 64)).save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    words = [tmp_path / "a.png", tmp_path / "b.png", "-o", tmp_path / "out", "--short-side", 32, "--stride", 32]
+    code, said, told = predict(checkpoint, *words)
+    assert code == 1
+    assert "a.png: its labels are written, but its overlay of 65501x64 pixels is beyond JPEG's 65500" in told
+    assert "1 picture in" in said
+    assert names(tmp_path / "out") == {"labels/a.png", "labels/b.png", "overlays/b.jpg"}
+    assert predict(checkpoint, *words, "--overlay", "png")[0] == 0
+    assert pixels(tmp_path / "out/overlays/a.png").shape == (64, 65501, 3)
+
+
+def test_names_that_are_not_utf8(checkpoint: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        save(tmp_path / "in" / f"{name}.png")
+    except OSError:
+        pytest.skip("this disk takes UTF-8 only")
+    (tmp_path / "in" / f"{name}.txt").touch()
+    (tmp_path / "in" / f"{name}.jpg").touch()
+    code, said, told = predict(checkpoint, tmp_path / "in", "-o", tmp_path / f"{name}_out")
+    assert code == 1
+    assert "caf\\udce9_out" in said
+    assert "caf\\udce9.txt" in said
+    assert "caf\\udce9.jpg is empty" in told
+    assert names(tmp_path / f"{name}_out/labels") == {f"{name}.png.png"}
+
+
 def test_fresh_files_replace_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.write_text("old")
@@ -300,16 +478,20 @@ def test_out_of_memory_is_one_failure_among_others(
     predicted = Predictor.predict
 
     def large(self: Predictor, picture: np.ndarray, *arguments: object) -> object:
-        if picture.shape[0] > 100:
+        if picture.shape[0] > 110:
             torch.empty(2**60)  # torch's own words
+        if picture.shape[0] > 100:
+            raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
         return predicted(self, picture, *arguments)
 
     monkeypatch.setattr(Predictor, "predict", large)
     save(tmp_path / "in/a.png")
     Image.fromarray(blocks(120, 50)).save(tmp_path / "in/b.png")
+    Image.fromarray(blocks(105, 50)).save(tmp_path / "in/c.png")
     code, said, told = predict(checkpoint, tmp_path / "in", "-o", tmp_path / "out")
     assert code == 1
     assert "1 picture in" in said
+    assert "c.png: the memory does not suffice" in told
     assert "b.png: the memory does not suffice" in told
 
 
@@ -344,6 +526,7 @@ def test_every_option_is_explained() -> None:
     )
     for option in words.split(" "):
         assert f"--{option}" in said
+    assert "the first picture counts" in said
 
 
 def test_shell_completion_and_version() -> None:

@@ -1,6 +1,7 @@
 """Pictures of every kind to labels: the pixels that the model gets, the settings it is used with, what comes out."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_half_precision_stays_close(model: Segmenter, precision: str) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_exif_rotation_of_files_and_pillow_pictures(tmp_path: Path, orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -129,6 +130,8 @@ def test_exif_rotation_of_files_and_pillow_pictures(tmp_path: Path, orientation:
     Image.fromarray(blocks()).save(path, kind, exif=exif)
     with Image.open(path) as picture:
         upright = np.array(ImageOps.exif_transpose(picture).convert("RGB"))
+    with Image.open(path) as picture:  # a fresh one: Pillow turns a TIFF when it reads the pixels
+        assert np.array_equal(read_rgb(picture), upright)
         assert np.array_equal(read_rgb(picture), upright)
     assert np.array_equal(read_rgb(path), upright)
     assert upright.shape[:2] == ((45, 70) if orientation < 5 else (70, 45))
@@ -191,8 +194,19 @@ def test_arrays(model: Segmenter) -> None:
     expected = np.repeat(grey[..., None], 3, axis=-1)
     for array in (grey, grey[..., None], np.dstack([grey, grey // 2]), expected, np.asfortranarray(expected)):
         assert np.array_equal(read_rgb(array), expected)
+    mirrored = expected[:1, ::-1][::-1]  # of one row: contiguous for numpy, a negative stride for torch
+    assert np.array_equal(Predictor(model, device="cpu").segment(mirrored), plainly(model, mirrored.copy()))
     assert np.array_equal(read_rgb(grey > 128), np.where(expected > 128, 255, 0))
     assert Predictor(model, device="cpu").segment(expected[::-1]).shape == grey.shape
+
+
+def test_read_only_arrays_are_segmented_without_a_warning(model: Segmenter) -> None:
+    array = np.asarray(Image.fromarray(blocks()))
+    assert not array.flags.writeable
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        labels = Predictor(model, device="cpu").segment(array)
+    assert np.array_equal(labels, plainly(model, blocks()))
 
 
 @pytest.mark.parametrize(

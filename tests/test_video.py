@@ -1,6 +1,9 @@
 """Frames in, frames out: number, size and rate; the recurrence of smoothing; what is left of a broken video."""
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -14,7 +17,7 @@ from typer.testing import CliRunner
 from segmenter_pl import Predictor, Segmenter, load_segmenter
 from segmenter_pl.cli import app
 from segmenter_pl.inference import predict_probabilities
-from segmenter_pl.video import FrameFiles, VideoError, VideoFile, VideoSink, smoothed
+from segmenter_pl.video import FrameFiles, VideoError, VideoFile, VideoSink, reading, smoothed, writing
 from tests.test_predictor import blocks, save_checkpoint
 
 
@@ -62,7 +65,7 @@ def names(folder: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("size", [(48, 64), (47, 63), (1, 1)])
-@pytest.mark.parametrize("rate", [29.97, 7])
+@pytest.mark.parametrize("rate", [29.97, 7, 118.437, 239.673, 999.99])
 def test_mp4_keeps_number_size_and_rate(tmp_path: Path, size: tuple[int, int], rate: float) -> None:
     frames = moving(6, *size)
     with VideoSink(tmp_path / "a.mp4", rate) as sink:
@@ -206,6 +209,82 @@ def test_a_broken_tail_leaves_a_valid_video(checkpoint: Path, tmp_path: Path, co
     assert 5 < written < 35
     assert f"ends after {written} of 40 frames" in line
     assert f"{written} frames of 64x48" in said
+
+
+def test_one_missing_frame_of_three_is_told(checkpoint: Path, tmp_path: Path) -> None:
+    path = save_video(tmp_path / "a.avi", moving(3), codec="MJPG")
+    data = path.read_bytes()
+    end = data.index(b"movi")  # of the header; a chunk 00dc per frame follows
+    for _ in range(3):
+        end = data.index(b"00dc", end + 1)
+    path.write_bytes(data[:end])
+    code, _, told = predict(checkpoint, path, "-o", tmp_path / "out")
+    assert code == 1
+    assert "ends after 2 of 3 frames" in told
+    assert len(load_video(tmp_path / "out" / "overlays" / "a.mp4")[0]) == 2
+
+
+@pytest.mark.parametrize("good", [0, 2])
+def test_what_opencv_refuses_is_a_failure_of_that_video(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, good: int
+) -> None:
+    class Refusing:
+        def __init__(self, *arguments: object) -> None:
+            self._capture, self._left = open_capture(*arguments), good
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(self._capture, name)
+
+        def read(self) -> object:
+            self._left -= 1
+            return self._capture.read() if self._left >= 0 else cv2.cvtColor(np.zeros((4, 4, 7)), cv2.COLOR_BGR2RGB)
+
+    path = save_video(tmp_path / "a.mp4", moving(5))
+    Image.fromarray(blocks()).save(tmp_path / "b.png")
+    open_capture = cv2.VideoCapture
+    monkeypatch.setattr(reading.cv2, "VideoCapture", Refusing)
+    monkeypatch.setattr(writing.Mp4Writer, "close", lambda self: self._writer.release())
+    code, said, told = predict(checkpoint, path, tmp_path / "b.png", "-o", tmp_path / "out")
+    assert code == 1
+    assert f"frame {good} cannot be read (" in told
+    assert "1 picture in" in said
+    assert (f"{good} frames of 64x48" in said) == bool(good)
+    assert (tmp_path / "out/overlays/a.mp4").exists() == bool(good)
+
+
+def test_names_that_are_not_utf8(checkpoint: Path, tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"caf\xe9.avi")
+    try:
+        save_video(tmp_path / "a.avi", moving(3), codec="FFV1").rename(path)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 only")
+    code, said, _ = predict(checkpoint, path, "-o", tmp_path / os.fsdecode(b"\xe9"))
+    assert code == 0
+    assert "caf\\udce9.avi: 3 frames of 64x48" in said
+
+
+def test_opencvs_log_is_silent_around_videos_only(tmp_path: Path) -> None:
+    path = save_video(tmp_path / "a.avi", moving(9), codec="MJPG")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    (tmp_path / "b.mp4").write_bytes(bytes(999))
+    code = f"""
+import cv2
+from pathlib import Path
+before = cv2.utils.logging.getLogLevel()
+from segmenter_pl.video import VideoError, VideoFile, VideoSink
+assert cv2.utils.logging.getLogLevel() == before
+with VideoSink(Path({str(tmp_path / "c.mp4")!r}), 25) as sink:
+    for frame in VideoFile({str(path)!r}, fps=25):
+        assert cv2.utils.logging.getLogLevel() == before
+        sink.write(frame)
+try:
+    VideoFile({str(tmp_path / "b.mp4")!r}, fps=25)
+except VideoError:
+    print(sink.written, cv2.utils.logging.getLogLevel() == before)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[1:] == ["True"]
+    assert done.stderr == ""
 
 
 def test_a_damaged_middle_is_told(checkpoint: Path, tmp_path: Path) -> None:

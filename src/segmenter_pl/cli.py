@@ -1,5 +1,7 @@
 """`segmenter COMMAND`: tools that act on something finished; training and evaluating are `train.py` and `eval.py`."""
 
+import io
+import sys
 from typing import Annotated
 
 import typer
@@ -29,6 +31,9 @@ def segmenter(
 
     Train with segmenter-train (or python train.py), evaluate with segmenter-eval; --help explains each.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
 
 
 def main() -> None:

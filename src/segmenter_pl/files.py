@@ -1,5 +1,6 @@
 """Files that are there as a whole or not at all."""
 
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 def fresh(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, with its suffix: renamed to it when the block ends well, removed otherwise.
 
-    Folders are made. Nothing is synced to the disk: that would take longer than many a prediction.
+    Its name is short, so that `path` may have the longest that the disk takes. Folders are made. Nothing is synced to
+    the disk: that would take longer than many a prediction.
 
     Raises: OSError that names `path`, e.g. because the disk is full.
     """
-    temporary = path.with_name(f".{path.stem}.part{path.suffix}")
+    temporary = path.with_name(f".{secrets.token_hex(4)}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary

@@ -67,6 +67,7 @@ def _from_file(path: Path) -> RGB:
 
 
 def _from_pillow(picture: Image.Image) -> RGB:
+    picture.load()  # turns a TIFF, which then has no tag any more
     turn = TURNS.get(picture.getexif().get(ORIENTATION, 1))
     if picture.mode.startswith("I"):  # Pillow's conversion would clip 16-bit values instead of scaling them
         rgb = _from_array(_sixteen_bits(np.asarray(picture)))
@@ -100,7 +101,7 @@ def _from_array(array: np.ndarray) -> RGB:
     array = array[..., None] if array.ndim == 2 else array
     if channels < 3:
         return np.repeat(array[..., :1], 3, axis=-1)
-    return np.ascontiguousarray(array[..., :3])
+    return np.array(array[..., :3], order="C")  # torch takes neither read-only arrays nor mirrored ones
 
 
 def _ailment(path: Path, error: Exception) -> str:

@@ -3,22 +3,13 @@
 import glob
 import os
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
 from urllib.parse import urlsplit
 
-
-def _suffixes(names: str) -> frozenset[str]:
-    return frozenset(f".{name}" for name in names.split())
-
-
-PICTURES = _suffixes(
-    "jpg jpeg jpe jfif png apng bmp dib tif tiff webp avif heic heif gif jp2 j2k ppm pgm pbm pnm tga pcx"
-)
-VIDEOS = _suffixes("mp4 m4v mov avi mkv webm mpg mpeg ts mts m2ts wmv asf flv ogv 3gp mjpeg mjpg y4m vob")
+from segmenter_pl.commands.folders import VIDEOS, files_below, is_within, natural, results_below
 
 
 @dataclass(frozen=True)
@@ -51,7 +42,7 @@ class Job:
 
 @dataclass
 class Found:
-    """Jobs, what is missing (as `input: reason`), and the files in folders that are neither pictures nor videos."""
+    """Jobs, what is missing (as `input: reason`), and what was found but is none: `left_alone`."""
 
     jobs: list[Job] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -59,28 +50,46 @@ class Found:
 
 
 def find(inputs: Sequence[str], out: Path, video: bool) -> Found:
-    """Every picture and video that `inputs` name, each file once, in natural order.
+    """Every picture and video that `inputs` name, each file once (rather by its own name than by a link's).
 
     Args:
         out: the folder of results; pictures in it are left alone, or a second run would segment the first one's.
         video: take a folder or a pattern as the frames of one video, and any file as a video.
+
+    Raises: ValueError for an empty INPUT, which would be the working directory.
     """
-    found, seen = Found(), set()
-    for text in inputs:
-        for job in _jobs(text, out, video, found):
-            key = job.source.resolve() if isinstance(job.source, Path) else job.source
-            if key not in seen:
-                seen.add(key)
-                found.jobs.append(job)
+    if not all(inputs):
+        raise ValueError('an INPUT is empty (""), perhaps from a variable that is not set: give a file or a folder')
+    found = Found()
+    jobs = [job for text in inputs for job in _jobs(text, out, video, found)]
+    chosen: dict[object, Job] = {}
+    for job in jobs:
+        key = job.source.resolve() if isinstance(job.source, Path) else job.source
+        if key not in chosen or _links(job.source) < _links(chosen[key].source):
+            chosen[key] = job
+    kept = {id(job) for job in chosen.values()}
+    found.jobs = [job for job in jobs if id(job) in kept]
+    paths = {os.path.abspath(job.source) for job in found.jobs if isinstance(job.source, Path)}
+    others = [job.source for job in jobs if isinstance(job.source, Path) and os.path.abspath(job.source) not in paths]
+    found.left_alone = list(dict.fromkeys([*found.left_alone, *others]))
     return found
+
+
+def _links(source: object) -> int:
+    """How many links lead to a file: 0 for its real path."""
+    path = Path(os.path.abspath(source)) if isinstance(source, Path) else Path()
+    return sum(part.is_symlink() for part in (path, *path.parents))
 
 
 def _jobs(text: str, out: Path, video: bool, found: Found) -> list[Job]:
     """The jobs of one INPUT; what is no job goes to `found`."""
     path = Path(text)
-    if path.is_dir():
-        return _folder(path, path.resolve().name, _files(path, out, found), video, found)
-    if path.is_file():
+    if os.path.isdir(path):  # unlike Path's, without an error for a name that is too long
+        files = files_below(path, results_below(path, out), found.left_alone, found.missing)
+        if not files:
+            found.missing.append(f"{path}: holds neither pictures nor videos")
+        return _folder(path, path.resolve().name, files, video, found)
+    if os.path.isfile(path):
         return [Job(path, Path(path.name), path.parent, video or path.suffix.lower() in VIDEOS)]
     if text.isdigit():
         return [Job(int(text), Path(f"camera-{text}"), Path(), video=True)]
@@ -89,13 +98,17 @@ def _jobs(text: str, out: Path, video: bool, found: Found) -> list[Job]:
         return [Job(text, Path(name), Path(), video=True)]
     if glob.has_magic(text):
         root = Path(*takewhile(lambda part: not glob.has_magic(part), path.parts[:-1]))
-        files: list[Path] = []
+        results, files = results_below(root, out), []
         for match in map(Path, glob.glob(text, recursive=True)):
-            # A pattern's files count whatever their suffix, as if they had been typed one by one.
-            files += _files(match, out, found) if match.is_dir() else [match]
+            if is_within(match, results):
+                found.left_alone.append(match)
+            elif match.is_dir():
+                files += files_below(match, results, found.left_alone, found.missing)
+            else:  # a pattern's files count whatever their suffix, as if they had been typed one by one
+                files.append(match)
         if not files:
             found.missing.append(f"{text}: no file matches")
-        return _folder(root, root.resolve().name, sorted(files, key=natural), video, found)
+        return _folder(root, root.resolve().name, sorted(set(files), key=natural), video, found)
     if video:
         return [Job(text, Path(re.sub(r"[^\w.-]+", "-", text)), Path(), video=True)]
     found.missing.append(f"{text}: does not exist")
@@ -111,53 +124,3 @@ def _folder(root: Path, name: str, files: list[Path], video: bool, found: Found)
     if not frames and not found.missing:
         found.missing.append(f"{root}: holds no pictures to make a video of")
     return [Job(frames, Path(name), root.parent, video=True)] if frames else []
-
-
-def _files(folder: Path, out: Path, found: Found) -> list[Path]:
-    """Pictures and videos below a folder, also through links, but for hidden ones and earlier results below `out`."""
-    files: list[Path] = []
-    visited: set[Path] = set()
-    results = out.resolve() if out.resolve().is_relative_to(folder.resolve()) else None
-
-    def unreadable(error: OSError) -> None:
-        found.missing.append(f"{error.filename}: cannot be opened ({error.strerror})")
-
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=unreadable):
-        here = Path(place)
-        if here.resolve() in visited:
-            folders.clear()
-            continue
-        visited.add(here.resolve())
-        for path in (here / name for name in names):
-            wanted = path.suffix.lower() in PICTURES | VIDEOS and not path.name.startswith(".")
-            inside = results is not None and path.resolve().is_relative_to(results)
-            (files if wanted and not inside else found.left_alone).append(path)
-    if not files:
-        found.missing.append(f"{folder}: holds neither pictures nor videos")
-    return sorted(files, key=natural)
-
-
-def natural(path: Path) -> list[tuple[int, int, str]]:
-    """A key by which frame2 comes before frame10."""
-    pieces = re.findall(r"\d+|\D+", str(path))
-    return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece) for piece in pieces]
-
-
-def result_names(jobs: Sequence[Job]) -> list[Path]:
-    """One path per job, without the result's suffix; no two are equal, also where capitals do not count.
-
-    Jobs that would have the same name keep their suffix in it (a.jpg.png), then their folder, then their whole path.
-    """
-    choices = [job.names() for job in jobs]
-    level = [0] * len(jobs)
-    while True:
-        names = [options[i] for options, i in zip(choices, level, strict=True)]
-        count = Counter(str(name).casefold() for name in names)
-        clashing = [i for i, name in enumerate(names) if count[str(name).casefold()] > 1]
-        movable = [i for i in clashing if level[i] < len(choices[i]) - 1]
-        if not movable:
-            break
-        for i in movable:
-            level[i] += 1
-    # Left are streams of one name, and files that differ by capitals alone.
-    return [name.with_name(f"{name.name}-{i}") if i in clashing else name for i, name in enumerate(names)]

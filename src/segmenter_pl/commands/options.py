@@ -31,7 +31,8 @@ Inputs = Annotated[
     list[str],
     Argument(
         metavar="INPUT",
-        help="Pictures, videos, folders (with all below them), quoted patterns, a camera's number, URLs.",
+        help="Pictures, videos, folders (with all below them), quoted patterns, a camera's number, URLs. Of several "
+        "pages, or of an animated GIF, the first picture counts (a GIF with --video: all).",
     ),
 ]
 Out = Annotated[

@@ -1,10 +1,13 @@
 """Which file each result of `segmenter predict` goes to, decided before work starts."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from segmenter_pl.commands.inputs import PICTURES, Job, result_names
+from segmenter_pl.commands.folders import PICTURES
+from segmenter_pl.commands.inputs import Job
 
+SUFFIXES = (".png", ".jpg", ".npz", ".mp4", ".gif")  # of results
 SINGLE = (".mp4", ".gif")  # -o with one of these is the file of one video
 Plan = Sequence[tuple[Job, Mapping[str, Path]]]
 
@@ -53,3 +56,31 @@ def _paths(out: Path, name: Path, video: bool, overlay: str, probabilities: bool
         return {"overlays": out if single else out / "overlays" / f"{name}.mp4"}
     paths = {"labels": out / "labels" / f"{name}.png", "overlays": out / "overlays" / f"{name}{overlay}"}
     return paths | ({"probabilities": out / "probabilities" / f"{name}.npz"} if probabilities else {})
+
+
+def result_names(jobs: Sequence[Job]) -> list[Path]:
+    """One path per job, without the result's suffix; no two are equal, also where capitals do not count.
+
+    Jobs that would have the same name keep their suffix in it (a.jpg.png), then their folder, then their whole path,
+    and then get a number: streams of one name, and files that differ by capitals alone. So do jobs whose result would
+    have the name of a folder of results.
+    """
+    choices, level = [job.names() for job in jobs], [0] * len(jobs)
+    while True:
+        names = [_choice(options, n, i) for i, (options, n) in enumerate(zip(choices, level, strict=True))]
+        keys = [str(name).casefold() for name in names]
+        count = Counter(keys)
+        folders = {str(folder).casefold() for name in names for folder in name.parents}
+        clashing = [
+            i for i, key in enumerate(keys) if count[key] > 1 or any(key + suffix in folders for suffix in SUFFIXES)
+        ]
+        if not clashing:
+            return names
+        for i in clashing:
+            level[i] += 1
+
+
+def _choice(options: Sequence[Path], level: int, number: int) -> Path:
+    """The option of that level; beyond the last one its number is added."""
+    last = options[min(level, len(options) - 1)]
+    return last.with_name(last.name + f"-{number}" * max(level - len(options) + 1, 0))

@@ -8,9 +8,8 @@ import typer
 from segmenter_pl.commands import options as o
 
 if TYPE_CHECKING:
-    from segmenter_pl.commands.inputs import Found
+    from segmenter_pl.commands.outcome import Outcome
     from segmenter_pl.commands.planning import Plan
-    from segmenter_pl.commands.prediction import Outcome
 
 EPILOG = """
 Examples:
@@ -54,9 +53,10 @@ def predict(
     A picture gives labels/NAME.png (class ids, shown in the dataset's colours) and overlays/NAME.jpg in OUT, a video
     overlays/NAME.mp4 (without sound). Names and sub-folders are kept.
 
-    What cannot be read is listed at the end; all else is done, and the exit code is 1.
+    What cannot be read or written is listed at the end; all else is done, and the exit code is 1.
     """
     from segmenter_pl.commands.inputs import find
+    from segmenter_pl.commands.outcome import Outcome, tell
     from segmenter_pl.commands.planning import planned
     from segmenter_pl.faults import explained
 
@@ -68,8 +68,13 @@ def predict(
         if smooth and not any(job.video for job in found.jobs):
             raise ValueError(f"--smooth {smooth} averages over the frames of a video, and no INPUT is one (--video?)")
         plan = planned(found.jobs, inputs, out, f".{overlay}", save_probabilities)
-        outcome = _work(checkpoint, plan, look, style, fps, smooth, any_size) if plan else None
-    raise typer.Exit(_tell(outcome, found, out))
+        outcome = Outcome()
+        try:
+            if plan:
+                _work(checkpoint, plan, look, style, fps, smooth, any_size, outcome)
+        finally:  # also where a bug ends it: hours of work may be done
+            code = tell(outcome, found, out)
+    raise typer.Exit(code)
 
 
 def _work(
@@ -80,7 +85,8 @@ def _work(
     fps: float,
     smooth: float,
     any_size: bool,
-) -> "Outcome":
+    outcome: "Outcome",
+) -> None:
     """Load the model and do what is planned; `look` is for `Predictor`, `style` for `Style`."""
     from PIL import Image
 
@@ -93,7 +99,7 @@ def _work(
     predictor = Predictor(load_segmenter(checkpoint), **look)
     try:
         Image.MAX_IMAGE_PIXELS = None if any_size else limit
-        return predict_all(plan, predictor, Style.of(predictor, **style), VideoSettings(fps, smooth))
+        predict_all(plan, predictor, Style.of(predictor, **style), VideoSettings(fps, smooth), outcome)
     finally:
         Image.MAX_IMAGE_PIXELS = limit
 
@@ -105,20 +111,3 @@ def _short_side(text: str) -> int | str | None:
     if not (text.isdecimal() and int(text)):
         raise ValueError(f"--short-side {text}: give a number of pixels above 0, none or auto")
     return int(text)
-
-
-def _tell(outcome: "Outcome | None", found: "Found", out: Path) -> int:
-    """Say what was done and what was not; returns the exit code."""
-    failures = [*found.missing, *(outcome.failures if outcome else [])]
-    for line in outcome.lines if outcome else []:
-        print(line)
-    if outcome and outcome.pictures:
-        some = "1 picture" if outcome.pictures == 1 else f"{outcome.pictures} pictures"
-        rate = outcome.pictures / outcome.seconds
-        print(f"{some} in {outcome.seconds:.1f} s ({rate:.1f} pictures per second) → {out}")
-    if found.left_alone:
-        first = ", ".join(str(path) for path in found.left_alone[:5]) + (", …" if len(found.left_alone) > 5 else "")
-        print(f"Left alone, as no pictures or videos, hidden, or results ({len(found.left_alone)}): {first}")
-    if failures:
-        typer.echo("\n  ".join([f"Not done, or not to the end ({len(failures)}):", *failures]), err=True)
-    return 130 if outcome and outcome.interrupted else int(bool(failures))

@@ -1,8 +1,10 @@
 """The work of `segmenter predict`: one job after the other, and what to tell at the end."""
 
+import errno
+import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,25 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from segmenter_pl.commands.inputs import Job
+from segmenter_pl.commands.outcome import Outcome
 from segmenter_pl.commands.planning import Plan
 from segmenter_pl.commands.results import Style, write_picture
 from segmenter_pl.files import fresh
+from segmenter_pl.memory import is_out_of_memory
 from segmenter_pl.pictures import RGB, PictureError, read_rgb
 from segmenter_pl.predictor import Labels, Predictor
 from segmenter_pl.video import FrameFiles, Frames, VideoError, VideoFile, VideoSink, smoothed
 
 INTERRUPTED = "interrupted"
-
-
-@dataclass
-class Outcome:
-    """What was done, in lines for people; `failures` as `input: reason`."""
-
-    lines: list[str] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
-    pictures: int = 0
-    seconds: float = 0.0
-    interrupted: bool = False
+NO_ROOM = (errno.ENOSPC, errno.EROFS, errno.EDQUOT)  # what concerns one result will concern all further ones
 
 
 @dataclass(frozen=True)
@@ -39,15 +33,14 @@ class VideoSettings:
     smooth: float
 
 
-def predict_all(plan: Plan, predictor: Predictor, style: Style, video: VideoSettings) -> Outcome:
-    """Segment every job and write its results; what cannot be read is left for the list at the end.
+def predict_all(plan: Plan, predictor: Predictor, style: Style, video: VideoSettings, outcome: Outcome) -> None:
+    """Segment every job and write its results; what cannot be read or written goes to `outcome`.
 
-    Raises: OSError: a result cannot be written.
+    It ends early where nothing more can be written, because the disk is full or read-only.
     """
-    outcome = Outcome()
     with _progress() as bar:
         task = bar.add_task("", total=len(plan))
-        for job, paths in plan:
+        for number, (job, paths) in enumerate(plan, start=1):
             bar.update(task, description=job.name.name)
             try:
                 if job.video:
@@ -57,15 +50,18 @@ def predict_all(plan: Plan, predictor: Predictor, style: Style, video: VideoSett
                     _picture(job, paths, predictor, style)
                     outcome.pictures += 1
                     outcome.seconds += time.perf_counter() - start
-            except (PictureError, VideoError, MemoryError, RuntimeError) as error:
+            except (PictureError, VideoError, OSError, MemoryError, RuntimeError) as error:
                 said = _said(error)
                 outcome.failures.append(said if said.startswith(str(job)) else f"{job}: {said}")
+                if isinstance(error, OSError) and error.errno in NO_ROOM:
+                    if rest := len(plan) - number:
+                        outcome.failures.append(f"{rest} more: not begun")
+                    break
             except KeyboardInterrupt:
                 outcome.interrupted = True
             if outcome.interrupted:
                 break
             bar.advance(task)
-    return outcome
 
 
 def _picture(job: Job, paths: Mapping[str, Path], predictor: Predictor, style: Style) -> None:
@@ -99,7 +95,7 @@ def _video(
         f"{job}: {sink.written} frames of {width}x{height} at {frames.rate:g} per second in {seconds:.1f} s "
         f"({sink.written / seconds:.1f} frames per second) → {path}"
     )
-    live = not isinstance(job.source, tuple) and not Path(str(job.source)).is_file()
+    live = not isinstance(job.source, tuple) and not os.path.isfile(str(job.source))
     outcome.interrupted = end == INTERRUPTED and not live
     faults = [*frames.faults, *([end] if end and not (live and end == INTERRUPTED) else [])]
     outcome.failures += [f"{job}: {fault} ({sink.written} frames are in {path})" for fault in faults]
@@ -123,16 +119,17 @@ def _frames(
 def _said(error: Exception) -> str:
     """What to tell of an error; raises it again where it is a bug."""
     text = str(error).partition("\n")[0]
-    # torch has a class of its own for accelerators only; on a CPU its allocator says it in words.
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return f"the memory does not suffice ({text}): try without --multiscale, or a smaller --short-side"
     if isinstance(error, RuntimeError):
         raise error
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename}: {error.strerror}"
     return text
 
 
 def _progress() -> Progress:
     """On a terminal only."""
     console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from segmenter_pl.files import fresh
+from segmenter_pl.pictures import PictureError
 from segmenter_pl.predictor import Labels, Predictor
 from segmenter_pl.visualize import (
     Palette,
@@ -19,6 +20,8 @@ from segmenter_pl.visualize import (
     overlay,
     save_label_png,
 )
+
+JPEG_SIDE = 65500  # pixels, of libjpeg
 
 
 @dataclass(frozen=True)
@@ -55,13 +58,19 @@ class Style:
 def write_picture(
     rgb: Picture, labels: Labels, probabilities: np.ndarray | None, paths: Mapping[str, Path], style: Style
 ) -> None:
-    """Label PNG, overlay, and `.npz` with `probabilities` (K, H, W) float16 and `classes` (K,) names.
+    """Label PNG, `.npz` with `probabilities` (K, H, W) float16 and `classes` (K,) names, and the overlay.
 
-    Raises: OSError that names the file.
+    Raises: OSError that names the file; PictureError where the overlay, the last of them, is too large for JPEG.
     """
     save_label_png(labels, paths["labels"], style.palette)
-    with fresh(paths["overlays"]) as temporary:
-        Image.fromarray(style.overlay(rgb, labels)).save(temporary, quality=92)
     if probabilities is not None:
         with fresh(paths["probabilities"]) as temporary:
             np.savez(temporary, probabilities=probabilities, classes=np.array(style.names))
+    shown = style.overlay(rgb, labels)
+    if paths["overlays"].suffix == ".jpg" and max(shown.shape) > JPEG_SIDE:
+        raise PictureError(
+            f"its labels are written, but its overlay of {shown.shape[1]}x{shown.shape[0]} pixels is beyond JPEG's "
+            f"{JPEG_SIDE}: give --overlay png"
+        )
+    with fresh(paths["overlays"]) as temporary:
+        Image.fromarray(shown).save(temporary, quality=92)

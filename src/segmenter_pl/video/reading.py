@@ -9,12 +9,10 @@ import cv2
 import numpy as np
 
 from segmenter_pl.pictures import RGB, PictureError, read_rgb
-
-# What goes wrong is said by us in one line; FFmpeg would write hundreds about one damaged frame.
-os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+from segmenter_pl.video.opencv import filename, quiet
 
 FASTEST = 1000  # frames per second; sources that do not know their rate tell nonsense
+COUNTED = (".avi", ".mp4", ".mov", ".m4v")  # hold their number of frames; the others' is estimated from their length
 
 
 class VideoError(ValueError):
@@ -32,34 +30,45 @@ class VideoFile:
     """
 
     def __init__(self, source: str | int, fps: float) -> None:
-        backend = cv2.CAP_FFMPEG if isinstance(source, str) and Path(source).is_file() else cv2.CAP_ANY
-        self._capture = cv2.VideoCapture(source, backend)
+        backend = cv2.CAP_FFMPEG if isinstance(source, str) and os.path.isfile(source) else cv2.CAP_ANY
+        with quiet():
+            self._capture = cv2.VideoCapture(source if isinstance(source, int) else filename(source), backend)
         if not self._capture.isOpened():
             raise VideoError(_not_opened(source))
         told = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = told if isfinite(told) and 0 < told <= FASTEST else fps
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
         self.count = int(count) if isfinite(count) and 0 < count < 2**31 else None
+        self._counted = Path(str(source)).suffix.lower() in COUNTED
         self.faults: list[str] = []
 
     def __iter__(self) -> Iterator[RGB]:
         taken, size = 0, None
-        while True:
-            there, frame = self._capture.read()
-            if not there:
-                break
+        while (frame := self._next(taken)) is not None:
             size = size or frame.shape
             if frame.shape != size:  # not with FFmpeg, but other sources may
                 self.faults.append(_changed(taken, frame, size))
                 return
             taken += 1
-            yield np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8)
-        # Containers without an index estimate the number from their length.
-        if self.count is not None and taken < self.count - 1 - self.count // 100:
+            yield frame
+        if self.faults or self.count is None:
+            return
+        if taken < self.count - (0 if self._counted else 1 + self.count // 100):
             self.faults.append(f"it ends after {taken} of {self.count} frames: it is cut off or damaged there")
 
+    def _next(self, number: int) -> RGB | None:
+        """The next frame, None at the end."""
+        try:
+            with quiet():
+                there, frame = self._capture.read()
+            return np.asarray(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB), np.uint8) if there else None
+        except cv2.error as error:
+            self.faults.append(f"frame {number} cannot be read ({error.err or error}): it ends there")
+            return None
+
     def close(self) -> None:
-        self._capture.release()
+        with quiet():
+            self._capture.release()
 
 
 class FrameFiles:
@@ -94,7 +103,7 @@ Frames = VideoFile | FrameFiles
 def _not_opened(source: str | int) -> str:
     if isinstance(source, int):
         return f"camera {source} cannot be opened: is it connected, and free?"
-    if Path(source).is_file() and not Path(source).stat().st_size:
+    if os.path.isfile(source) and not Path(source).stat().st_size:
         return f"{source} is empty (0 bytes)"
     return f"{source} cannot be opened as a video: it is missing, cut off, or of a kind that OpenCV cannot read"
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import GifImagePlugin, Image
 
 from segmenter_pl.pictures import RGB
+from segmenter_pl.video.opencv import filename, quiet
 
 CODEC = "mp4v"  # MPEG-4 part 2: what every OpenCV wheel can write; H.264 needs an encoder that they do not ship
 
@@ -25,19 +26,25 @@ class Mp4Writer:
         self._path, self._written = path, 0
         self._odd = ((0, height % 2), (0, width % 2), (0, 0))
         even = (width + width % 2, height + height % 2)
-        self._writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*CODEC), rate, even)
+        # MPEG-4 wants a fraction with a numerator of at most 65535; OpenCV makes one of three decimals.
+        rate = round(rate, 3 if rate <= 65 else 2 if rate <= 655 else 1)
+        with quiet():
+            code = cv2.VideoWriter.fourcc(*CODEC)
+            self._writer = cv2.VideoWriter(filename(path), cv2.CAP_FFMPEG, code, rate, even)
         if not self._writer.isOpened():
             raise OSError(0, f"OpenCV cannot write {even[0]}x{even[1]} pixels at {rate:g} frames per second as {CODEC}")
 
     def write(self, frame: RGB) -> None:
-        self._writer.write(cv2.cvtColor(np.pad(frame, self._odd, mode="edge"), cv2.COLOR_RGB2BGR))
+        with quiet():
+            self._writer.write(cv2.cvtColor(np.pad(frame, self._odd, mode="edge"), cv2.COLOR_RGB2BGR))
         self._written += 1
 
     def close(self) -> None:
-        self._writer.release()
-        check = cv2.VideoCapture(str(self._path), cv2.CAP_FFMPEG)  # the writer says nothing of a full disk
-        there = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
-        check.release()
+        with quiet():
+            self._writer.release()
+            check = cv2.VideoCapture(filename(self._path), cv2.CAP_FFMPEG)  # the writer says nothing of a full disk
+            there = int(check.get(cv2.CAP_PROP_FRAME_COUNT)) if check.isOpened() else 0
+            check.release()
         if there != self._written:
             raise OSError(0, f"{there} of {self._written} frames reached the disk; is it full?")
 
