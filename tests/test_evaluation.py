@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from itertools import pairwise, product
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from segmenter_pl import build, load_segmenter
-from segmenter_pl.data.dataset import Classes, SegmentationDataset, Subset
+from segmenter_pl.data.dataset import Classes
 from segmenter_pl.data.submission import ade20k_path, ade20k_submission, cityscapes_path, cityscapes_submission
 from segmenter_pl.eval import evaluate
 from segmenter_pl.evaluation import LabelWriter
@@ -378,35 +378,34 @@ def test_other_classes_are_refused() -> None:
         cityscapes_submission(np.arange(20)[None])
 
 
-class Served(SegmentationDataset):
-    """One picture of a dataset that has an evaluation server."""
-
-    def __init__(self) -> None:
-        super().__init__(Classes(tuple(map(str, range(19))), ((1, 2, 3),) * 19))
-
-    def __len__(self) -> int:
-        return 1
-
-    def read(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        raise NotImplementedError
-
-    def name(self, index: int) -> str:
-        return "ulm/ulm_000000_000007_leftImg8bit"
-
-    def submission(self, labels: np.ndarray, name: str) -> tuple[PurePosixPath, np.ndarray]:
-        return cityscapes_path(name), cityscapes_submission(labels)
-
-
-@pytest.mark.parametrize("dataset", [Served(), Subset(Served(), [0])])
-def test_a_dataset_that_offers_it_gets_a_submission(dataset: SegmentationDataset, tmp_path: Path) -> None:
+def test_submissions_are_written_beside_the_predictions(tmp_path: Path) -> None:
+    dataset = SimpleNamespace(
+        name=lambda index: "ulm/ulm_000000_000007_leftImg8bit",
+        classes=Classes(tuple(map(str, range(19))), ((1, 2, 3),) * 19),
+    )
     trainer: Any = SimpleNamespace(val_dataloaders=SimpleNamespace(dataset=dataset))
     labels = torch.tensor([[0, 18, 7]])
     batch = {"index": torch.tensor([0]), "unreadable": [""]}
-    LabelWriter(tmp_path).on_validation_batch_end(trainer, LightningModule(), labels, batch, 0)
+    LabelWriter(tmp_path, "cityscapes").on_validation_batch_end(trainer, LightningModule(), labels, batch, 0)
     with Image.open(tmp_path / "submission/ulm_000000_000007_labelIds.png") as image:
         assert (image.mode, np.array(image).tolist()) == ("L", [[7, 33, 20]])
     with Image.open(tmp_path / "predictions/ulm/ulm_000000_000007_leftImg8bit.png") as image:
         assert (image.mode, np.array(image).tolist()) == ("P", [[0, 18, 7]])
+
+
+def test_a_submission_of_a_split_without_labels(trained_on_folder: Path) -> None:
+    root, checkpoint = trained_on_folder / "data", f"ckpt={trained_on_folder / 'run/checkpoints/last.ckpt'}"
+    shutil.copytree(root / "images/val", root / "images/test")
+    words = (checkpoint, "split=test", "submission=ade20k", *QUIET)
+    with pytest.raises(ValueError, match="submission=ade20k writes label files: give save_predictions=true too"):
+        evaluate(configured("eval", *words))
+    with pytest.raises(ValueError, match="submission=mars: choose ade20k, cityscapes, or null"):
+        evaluate(configured("eval", checkpoint, "submission=mars", *QUIET))
+    evaluate(configured("eval", *words, "save_predictions=true"))
+    written = trained_on_folder / "run/eval/last/folder-test-none"
+    assert sorted(path.name for path in (written / "submission").iterdir()) == ["0.png", "1.png", "2.png"]
+    with Image.open(written / "submission/1.png") as sent, Image.open(written / "predictions/1.png") as kept:
+        assert np.array_equal(np.array(sent), np.array(kept) + 1)
 
 
 def test_a_split_without_labels_gives_label_files(trained_on_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,7 +74,7 @@ def evaluate(config: DictConfig) -> float:
     )
     assert model.spec is not None
     folder = evaluation_folder(checkpoint, build.plain(config), model.spec, trained)
-    callbacks: list[Any] = [LabelWriter(folder)] if config.save_predictions else []
+    callbacks: list[Any] = [LabelWriter(folder, config.submission)] if config.save_predictions else []
     callbacks += [Fraction(config.fraction)] if config.fraction < 1 else []
     callbacks += [EvaluationProgress()] if config.trainer.enable_progress_bar else []
     interruption = Interruption()
@@ -90,12 +90,18 @@ def evaluate(config: DictConfig) -> float:
 
 
 def _check_settings(config: DictConfig, augmentations: list[str]) -> None:
+    from segmenter_pl.data.submission import SUBMISSIONS
+
     for key in ("window", "stride", "short_side"):
         allowed = ("auto", None) if key == "short_side" else ("auto",)
         if config[key] not in allowed and not (type(config[key]) is int and config[key] > 0):
             raise ValueError(f"{key}={config[key]}: give a whole number of pixels, or {' or '.join(map(str, allowed))}")
     if config.tta not in augmentations:
         raise ValueError(f"tta={config.tta}: choose {', '.join(augmentations)}")
+    if config.submission not in (None, *SUBMISSIONS):
+        raise ValueError(f"submission={config.submission}: choose {', '.join(SUBMISSIONS)}, or null")
+    if config.submission and not config.save_predictions:
+        raise ValueError(f"submission={config.submission} writes label files: give save_predictions=true too")
     if type(config.fraction) not in (int, float) or not 0 < config.fraction <= 1:
         raise ValueError(f"fraction={config.fraction}: give a number above 0 and up to 1")
 

@@ -1,7 +1,7 @@
 """Predictions as the evaluation servers of ADE20K and Cityscapes read them.
 
-A dataset with such a server offers `submission(labels, name) -> (path, pixels)`, made of a pair of functions from here;
-`evaluation.LabelWriter` calls it. `name` is the dataset's own name of a picture: its path without suffix.
+`SUBMISSIONS` has for each server what makes the file's path of a picture's name (its path without suffix), and what
+makes the file's pixels of train ids; `evaluation.LabelWriter` writes them.
 """
 
 from pathlib import PurePosixPath
@@ -47,3 +47,9 @@ def _translated(labels: NDArray[np.integer], values: tuple[int, ...], server: st
             f"0…{len(values) - 1}: choose a model of that dataset"
         )
     return np.array(values, np.uint8)[labels]
+
+
+SUBMISSIONS = {
+    "ade20k": (ade20k_path, ade20k_submission),
+    "cityscapes": (cityscapes_path, cityscapes_submission),
+}

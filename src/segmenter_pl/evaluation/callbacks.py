@@ -1,6 +1,7 @@
 """Around an evaluation: part of a split, label files, the bar that people watch."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 from lightning import LightningModule, Trainer
@@ -10,6 +11,7 @@ from PIL import Image
 from segmenter_pl.callbacks import Progress, SavePredictions
 from segmenter_pl.data.dataset import Subset
 from segmenter_pl.data.sampling import train_subset
+from segmenter_pl.data.submission import SUBMISSIONS
 from segmenter_pl.loggers.base import write_atomically
 
 
@@ -32,18 +34,16 @@ class Fraction(Callback):
 
 
 class LabelWriter(SavePredictions):
-    """Writes each picture's class ids: a palette PNG in `predictions/`, and what its dataset's server reads.
-
-    Where the dataset has a method `submission(labels, name)`, which gives a relative path and an array (H, W) uint8,
-    that array is written as a grey PNG to this path below `submission/`.
+    """Writes each picture's class ids: a palette PNG in `predictions/`, and what an evaluation server reads.
 
     Args:
         folder: of the evaluation.
+        submission: a key of `SUBMISSIONS`, for grey PNGs in that server's values and names in `submission/`, or None.
     """
 
-    def __init__(self, folder: Any) -> None:
+    def __init__(self, folder: Path, submission: str | None = None) -> None:
         super().__init__(folder / "predictions")
-        self.submissions = folder / "submission"
+        self.submissions, self.server = folder / "submission", submission
 
     def on_validation_batch_end(
         self,
@@ -55,17 +55,13 @@ class LabelWriter(SavePredictions):
         dataloader_idx: int = 0,
     ) -> None:
         super().on_validation_batch_end(trainer, module, outputs, batch, batch_idx, dataloader_idx)
-        dataset = trainer.val_dataloaders.dataset  # type: ignore[union-attr]
-        name = dataset.name(int(batch["index"][0]))
-        while isinstance(dataset, Subset):
-            dataset = dataset.dataset
-        encode = getattr(dataset, "submission", None)
-        if encode is None or batch["unreadable"][0]:
+        if self.server is None or batch["unreadable"][0]:
             return
-        path, pixels = encode(outputs.cpu().numpy(), name)
+        name = trainer.val_dataloaders.dataset.name(int(batch["index"][0]))  # type: ignore[union-attr]
+        path_of, encode = SUBMISSIONS[self.server]
         file = io.BytesIO()
-        Image.fromarray(pixels).save(file, format="PNG")
-        write_atomically(self.submissions / path, file.getvalue())
+        Image.fromarray(encode(outputs.cpu().numpy())).save(file, format="PNG")
+        write_atomically(self.submissions / path_of(name), file.getvalue())
 
 
 class EvaluationProgress(Progress):
