@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from segmenter_pl.models.segmenter import SegmentationModel
 
 SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)  # of the paper's multi-scale evaluation
+PART_BYTES = 2**30  # of a mixing matrix, and of a row of windows: both grow with the enlarged length of a picture
 WINDOW_BATCH = {"cpu": 4, "cuda": 16}
 
 
@@ -49,6 +50,24 @@ def rescaled(image: Tensor, window: int, short_side: int | None, scale: float = 
     if size != (height, width):
         image = resized_part(resized_part(image, 1, size[0]), 2, size[1])
     return image, (int(size[0] / short * window), int(size[1] / short * window))
+
+
+class TooLongError(ValueError):
+    """A picture is so long and narrow that its enlarged version would fill the memory."""
+
+
+def _require_fitting(image: Tensor, size: tuple[int, int], anchors: list[list[int]], window: int, stride: int) -> None:
+    """Raise TooLongError before anything of the enlarged size (H', W') is made."""
+    strip = 3 * window * size[1]
+    matrices = [
+        length * len(starts) * -(-window // stride) for length, starts in zip(image.shape[-2:], anchors, strict=True)
+    ]
+    if 4 * max(strip, *matrices) > PART_BYTES:
+        height, width = image.shape[-2:]
+        raise TooLongError(
+            f"a picture of {width}x{height} pixels is too long for its width: it would be enlarged to "
+            f"{size[1]}x{size[0]}. Cut it into parts, pad it, or give a smaller window and short side"
+        )
 
 
 class Settings(TypedDict, total=False):
@@ -90,8 +109,8 @@ def predict_bands(
     Yields: rows, columns and scores (rows, columns, K) float32: logits averaged over windows for a single version of
         the picture, else class probabilities averaged over all versions.
 
-    Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, the picture is too long
-        for its width, or the model's scores are not finite.
+    Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, or the model's scores
+        are not finite. TooLongError.
     """
     if not scales or min(scales) <= 0:
         raise ValueError(f"scales={tuple(scales)}: give one or more positive numbers")
@@ -101,6 +120,7 @@ def predict_bands(
     for scale in scales:
         picture, size = rescaled(image, window, short_side, scale)
         anchors = [window_anchors(length, window, stride) for length in size]
+        _require_fitting(image, size, anchors, window, model.stride)
         for mirrored in (False, True) if flip else (False,):
             view, room = _view(model, image, size, anchors, window, mirrored)
             views.append(view)

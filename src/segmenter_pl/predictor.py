@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segmenter_pl.inference import SCALES, Settings, averages, predict_bands
+from segmenter_pl.inference import SCALES, Settings, TooLongError, averages, predict_bands
 from segmenter_pl.pictures import PictureError, Source, read_rgb
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Labels = NDArray[np.uint8] | NDArray[np.int16]
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-MATRIX_BYTES = 2**30  # of the weights that bring one axis to the picture's size: quadratic in its length
 
 
 class Predictor:
@@ -107,25 +106,14 @@ class Predictor:
         return torch.uint8 if self.model.num_classes <= 256 else torch.int16
 
     def _tiles(self, rgb: np.ndarray) -> Iterator[tuple[slice, slice, Tensor]]:
-        self._require_fitting(*rgb.shape[:2])
         image = torch.from_numpy(rgb).to(self.device).permute(2, 0, 1).contiguous()  # (3, H, W)
-        return predict_bands(self._seen, image, **self.settings)
+        try:
+            yield from predict_bands(self._seen, image, **self.settings)
+        except TooLongError as error:
+            raise PictureError(str(error)) from error
 
     def _normalised(self, scores: Tensor) -> Tensor:
         return scores if averages(self.settings) else scores.softmax(-1)
-
-    def _require_fitting(self, height: int, width: int) -> None:
-        """Refuse a picture that is so long and narrow that its enlarged version would fill the memory."""
-        window, scale = self.settings["window"], max(self.settings["scales"])
-        short = max((self.settings["short_side"] or min(height, width)) * scale, window)
-        long = max(height, width) * short / min(height, width)
-        cells = (long / self.settings["stride"] + 1) * -(-window // self.model.stride)
-        if 4 * long * cells > MATRIX_BYTES:
-            raise PictureError(
-                f"a picture of {width}x{height} pixels is too long for its width: its short side would be brought to "
-                f"{int(short)} pixels and its long one to {int(long)}. Cut it into parts, pad it, or give a smaller "
-                "window and short side"
-            )
 
 
 def _settings(

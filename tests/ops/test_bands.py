@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from segmenter_pl.inference import SCALES, predict_bands, window_anchors
+from segmenter_pl.inference import SCALES, TooLongError, predict_bands, window_anchors
 from segmenter_pl.ops import bands
 from segmenter_pl.ops.bands import mixing_matrix, tile_size
 from segmenter_pl.ops.upsample import resized_part
@@ -47,8 +47,9 @@ def test_tiles_suit_cache_and_width() -> None:
 
 
 def test_a_picture_too_long_for_its_width_is_refused() -> None:
-    with pytest.raises(ValueError, match="side of 9000 pixels is too long for its width"):
-        next(predict_bands(Probe(16), noise(1, 9000), window=512, stride=512))
+    for height, width in ((1, 9000), (9000, 1), (1, 1500)):  # the last one for its rows of windows
+        with pytest.raises(TooLongError, match=f"{width}x{height} pixels is too long for its width"):
+            next(predict_bands(Probe(16), noise(height, width), window=512, stride=512))
 
 
 def test_a_second_picture_needs_no_new_matrices() -> None:

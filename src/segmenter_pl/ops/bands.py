@@ -21,7 +21,6 @@ from segmenter_pl.ops.upsample import interpolation_matrix, neighbours
 TILE_CPU = (2**18, 256)
 TILE_GPU = (2**24, 2048)
 
-MATRIX_BYTES = 2**30  # of one mixing matrix, at most
 CACHED_BYTES = 2**22  # of one that is kept for the next picture
 
 
@@ -57,15 +56,8 @@ def mixing_matrix(size: int, seen: int, anchors: tuple[int, ...], window: int, s
         anchors: first pixel of each window. window: their side. stride: pixels per coarse cell.
 
     Returns: (size, len(anchors) · ceil(window / stride)), float32, at most 4 nonzero weights per covering window.
-
-    Raises: ValueError for more than MATRIX_BYTES: a long, narrow picture that is enlarged to the window.
     """
     wanted = 4 * size * len(anchors) * -(-window // stride)
-    if wanted > MATRIX_BYTES:
-        raise ValueError(
-            f"a picture with a side of {size} pixels is too long for its width: it would be enlarged to {seen} pixels. "
-            "Cut it into parts, pad it, or give a smaller window and short side"
-        )
     return (_cached_mixing if wanted <= CACHED_BYTES else _mixing)(size, seen, anchors, window, stride)
 
 
