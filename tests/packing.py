@@ -3,12 +3,15 @@
 import hashlib
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import scipy.io
 from typer.testing import CliRunner
 
 from segmenter_pl.cli import app
+from tests import layouts
 
 
 def prepare(*words: object) -> tuple[int, str, str]:
@@ -55,3 +58,40 @@ def tree_of(root: Path) -> dict[str, str]:
         path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "folder"
         for path in sorted(root.rglob("*"))
     }
+
+
+def ade20k(folder: Path) -> list[Path]:
+    layouts.ade20k(folder / "tree")
+    return [zipped(folder / "ADEChallengeData2016.zip", folder / "tree", "ADEChallengeData2016", more=BULK)]
+
+
+def pascal_context(folder: Path) -> list[Path]:
+    rng, tree, size = np.random.default_rng(0), folder / "tree", (24, 32)
+    splits = {"train": ["2008_000002", "2008_000007"], "val": ["2008_000003"]}
+    for name in (*splits["train"], *splits["val"]):
+        layouts.save(tree / "VOCdevkit/VOC2010/JPEGImages" / f"{name}.jpg", layouts.picture(rng, size))
+    layouts.save(tree / "VOCdevkit/VOC2010/JPEGImages/noise.jpg", rng.integers(0, 256, (160, 160, 3), dtype=np.uint8))
+    ids = {s: {n: rng.integers(0, 460, size).astype(np.uint16) for n in names} for s, names in splits.items()}
+    pascal_archives(folder / "archives", tree, ids)
+    return [path for path in (folder / "archives").iterdir() if path.is_file()]
+
+
+def cityscapes(folder: Path) -> list[Path]:
+    layouts.cityscapes(folder / "tree")
+    parts = ("leftImg8bit", "gtFine")
+    return [zipped(folder / f"{part}_trainvaltest.zip", folder / "tree", part, more=BULK) for part in parts]
+
+
+def rgbt_glass(folder: Path) -> list[Path]:
+    layouts.rgbt_glass(folder / "tree")
+    return [zipped(folder / "RGB-T-glass.zip", folder / "tree", "train", "test", more=BULK)]
+
+
+# Small archives as the owners lay them out; what they need not have is large enough to fill a small disk.
+BULK = {"README": np.random.default_rng(0).bytes(60_000)}
+ARCHIVES: dict[str, Callable[[Path], list[Path]]] = {
+    "ade20k": ade20k,
+    "pascal_context": pascal_context,
+    "cityscapes": cityscapes,
+    "rgbt_glass": rgbt_glass,
+}

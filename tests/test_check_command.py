@@ -296,6 +296,23 @@ def test_the_histogram_and_the_sizes_are_those_of_brute_force(tmp_path: Path) ->
     assert said.splitlines()[-1] == f"data: no problem in 10 pairs of train, val → {out}"
 
 
+def test_a_report_is_not_replaced_by_that_of_another_folder_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for home in ("a", "b"):
+        make(tmp_path / home / "pictures", ["one"], ["two"])
+    settings = (f"dataset.ignore_value={IGNORED}", "--workers", 1)
+    assert check("a/pictures", *settings)[0] == 0
+    assert check("a/pictures", *settings)[0] == 0  # its own report may be renewed
+    before = (tmp_path / "check/pictures/report.json").read_bytes()
+    code, _, told = check("b/pictures", *settings)
+    assert code == 1
+    assert f"check/pictures holds the report of {tmp_path / 'a/pictures'}: give --out another folder" in told
+    assert (tmp_path / "check/pictures/report.json").read_bytes() == before
+    assert check("b/pictures", *settings, "--out", "check/b")[0] == 0
+
+
 def test_a_class_that_only_val_holds_and_equal_colours_are_notes(tmp_path: Path) -> None:
     root = make(tmp_path / "data", ["a"], ["x"])
     layouts.save(root / "labels/train/a.png", np.zeros(SIZE, np.uint8))

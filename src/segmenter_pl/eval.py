@@ -11,7 +11,10 @@ from segmenter_pl import searchpath
 from segmenter_pl.faults import check_bounds, check_overrides, command, told_at_once
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from segmenter_pl.data.classes import Classes
+    from segmenter_pl.evaluation import EvaluationTask
     from segmenter_pl.interop import Blueprint
     from segmenter_pl.models import Segmenter
 
@@ -43,8 +46,7 @@ def evaluate(config: DictConfig) -> float:
     from segmenter_pl.callbacks import Interruption
     from segmenter_pl.checkpoint import blueprint_of, named
     from segmenter_pl.evaluation import TTA, EvaluationProgress, EvaluationTask, Fraction, LabelWriter
-    from segmenter_pl.evaluation.mirror import log_evaluation
-    from segmenter_pl.evaluation.report import class_table, evaluation_folder, evaluation_lines, write_evaluation
+    from segmenter_pl.evaluation.report import evaluation_folder
     from segmenter_pl.guard import enough_memory
 
     check_bounds(config)
@@ -61,10 +63,7 @@ def evaluate(config: DictConfig) -> float:
     _check_classes(config, model, classes)
     datamodule.setup("validate")
     labelled = datamodule.val_set.labelled
-    if not labelled and not config.save_predictions:
-        raise ValueError(
-            f"split={config.split} has no labels to compare with: give save_predictions=true for label files"
-        )
+    _check_labels(config, labelled)
     view = {
         key: getattr(model.spec, key) if config[key] == "auto" else config[key]
         for key in ("window", "stride", "short_side")
@@ -87,15 +86,21 @@ def evaluate(config: DictConfig) -> float:
     with interruption.installed(), enough_memory(config):
         trainer.validate(task, datamodule=datamodule, verbose=False)
     if trainer.is_global_zero:
-        settings = {**build.plain(config), **view}
-        write_evaluation(task, settings, folder)
-        if labelled:
-            if config.wandb:
-                training = blueprint.info.get("config", {})
-                log_evaluation(task, settings, folder, training, project=config.wandb)
-            print(class_table(task.results))
-        print(evaluation_lines(task, folder))
+        _write(task, {**build.plain(config), **view}, folder, blueprint.info.get("config", {}))
     return task.results["val"]["miou"] if labelled else float("nan")
+
+
+def _write(task: EvaluationTask, settings: dict[str, Any], folder: Path, training: dict[str, Any]) -> None:
+    """Results into their folder, to W&B if asked for, and to the terminal."""
+    from segmenter_pl.evaluation.mirror import log_evaluation
+    from segmenter_pl.evaluation.report import class_table, evaluation_lines, write_evaluation
+
+    write_evaluation(task, settings, folder)
+    if task.labelled:
+        if settings["wandb"]:
+            log_evaluation(task, settings, folder, training, project=settings["wandb"])
+        print(class_table(task.results))
+    print(evaluation_lines(task, folder))
 
 
 def _check_settings(config: DictConfig, augmentations: list[str]) -> None:
@@ -113,6 +118,13 @@ def _check_settings(config: DictConfig, augmentations: list[str]) -> None:
         raise ValueError(f"submission={config.submission} writes label files: give save_predictions=true too")
     if type(config.fraction) not in (int, float) or not 0 < config.fraction <= 1:
         raise ValueError(f"fraction={config.fraction}: give a number above 0 and up to 1")
+
+
+def _check_labels(config: DictConfig, labelled: bool) -> None:
+    if not labelled and not config.save_predictions:
+        raise ValueError(
+            f"split={config.split} has no labels to compare with: give save_predictions=true for label files"
+        )
 
 
 def _choose_dataset(config: DictConfig, blueprint: Blueprint) -> dict[str, Any]:

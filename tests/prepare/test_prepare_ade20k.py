@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import numpy as np
 import pytest
@@ -276,38 +276,34 @@ def test_the_setting_for_the_training_is_quoted_for_shell_and_hydra(tmp_path: Pa
     assert override.value() == str(tmp_path / name)
 
 
-def test_the_command_is_killed_while_it_downloads(site: Site, archives: Path, tmp_path: Path) -> None:
-    whole, root, size = tmp_path / "whole", tmp_path / "ade", len(site.files[f"/{NAME}"])
+def stopped(site: Site, root: Path, number: int) -> tuple[int, str, int]:
+    """Send a signal to the command while it downloads: its exit code, its stderr, and how many bytes it had."""
     site.stall = Event()
-    words = ["ade20k", "--root", str(root), "--source", site.address, "--unverified"]
-    process = subprocess.Popen([sys.executable, "-m", "segmenter_pl.cli", "prepare", *words])
+    command = [sys.executable, "-m", "segmenter_pl.cli", "prepare", "ade20k", "--root", str(root), "--unverified"]
+    process = subprocess.Popen([*command, "--source", site.address], stderr=subprocess.PIPE, text=True)
     part = root / ".preparing/ade20k/downloads" / f"{NAME}.part"
-    while not part.exists() or part.stat().st_size < size // 4:
+    while not part.exists() or part.stat().st_size < len(site.files[f"/{NAME}"]) // 4:
         assert process.poll() is None
         time.sleep(0.01)
-    process.kill()
-    process.wait()
-    arrived = part.stat().st_size
+    process.send_signal(number)
+    told = process.communicate()[1]
     site.stall.set()
     site.stall, site.sent = None, []
-    assert prepare(*words)[0] == 0
-    assert site.sent == [size - arrived]
+    return process.returncode, told, part.stat().st_size
+
+
+@pytest.mark.parametrize(
+    ("number", "end"),
+    [(signal.SIGKILL, (-9, "")), (signal.SIGINT, (130, "Stopped. The same command continues\n"))],
+    ids=["killed", "ctrl-c"],
+)
+def test_the_command_is_stopped_while_it_downloads(
+    number: int, end: tuple[int, str], site: Site, archives: Path, tmp_path: Path
+) -> None:
+    whole, root = tmp_path / "whole", tmp_path / "ade"
+    code, told, arrived = stopped(site, root, number)
+    assert (code, told) == end
+    assert prepare("ade20k", "--root", root, "--source", site.address, "--unverified")[0] == 0
+    assert site.sent == [len(site.files[f"/{NAME}"]) - arrived]
     assert prepare("ade20k", "--root", whole, "--source", archives, "--unverified")[0] == 0
     assert tree_of(root) == tree_of(whole)
-
-
-def test_ctrl_c(site: Site, tmp_path: Path) -> None:
-    def interrupt() -> None:
-        site.stalled.wait(60)
-        os.kill(os.getpid(), signal.SIGINT)
-
-    site.stall = Event()
-    words = ("ade20k", "--root", tmp_path, "--source", site.address, "--unverified")
-    thread = Thread(target=interrupt)
-    thread.start()
-    code, _, told = prepare(*words)
-    thread.join()
-    assert (code, told) == (130, "Stopped. The same command continues\n")
-    site.stall.set()
-    site.stall = None
-    assert prepare(*words)[0] == 0

@@ -28,6 +28,14 @@ def write_report(survey: Survey, name: str, folder: Path) -> None:
         temporary.write_text(json.dumps(report(survey, name), indent=1) + "\n")
 
 
+def reported(folder: Path) -> Path | None:
+    """The root of the dataset whose report a folder holds; None if it holds none that can be read."""
+    try:
+        return Path(json.loads((folder / "report.json").read_text())["root"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def report(survey: Survey, name: str) -> dict[str, Any]:
     """All that was found, as plain data; shares are fractions."""
     splits = {}

@@ -66,7 +66,7 @@ def _check(
     from segmenter_pl.faults import explained
 
     with explained():
-        from segmenter_pl.checking.report import write_report
+        from segmenter_pl.checking.report import reported, write_report
         from segmenter_pl.checking.survey import Survey
         from segmenter_pl.checking.tables import verdict
         from segmenter_pl.data.pairing import PairsDataModule
@@ -79,6 +79,8 @@ def _check(
         folder = out or Path("check", name)
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"--out {folder} is a file: give a folder")
+        if out is None and (other := reported(folder)) not in (None, datamodule.root.resolve()):
+            raise ValueError(f"{folder} holds the report of {other}: give --out another folder")
         # A folder that cannot be made is told now, not after all has been read.
         with sole_owner(folder, f"another process is writing to --out {folder}: wait for it"):
             survey = Survey(datamodule, ["train", "val", *further])

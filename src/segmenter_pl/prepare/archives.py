@@ -58,8 +58,8 @@ def extract(archive: Path, folder: Path) -> None:
             if isinstance(error, DAMAGE):
                 raise
             raise OSError(
-                f"{archive.name} cannot be unpacked to {folder.parent} ({error.strerror}): once that is put right, the "
-                "same command continues"
+                f"{archive.name} cannot be unpacked to {folder.parent} ({error.strerror}): put that right (make "
+                "room, or choose another --root), then the same command continues"
             ) from error
     part.rename(folder)
 

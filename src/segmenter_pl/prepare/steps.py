@@ -5,10 +5,12 @@ once the tree is complete and counted. From then on the tree's parts are moved i
 part of ROOT/.prepared.json.
 """
 
+import errno
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +42,7 @@ def prepare(recipe: Recipe, root: Path, options: Options) -> bool:
     Raises: ValueError and OSError with what to do, e.g. because files of the user's own are in the way: none of them is
         ever changed.
     """
-    with sole_owner(root, f"another process is preparing {root}: wait for it"):
+    with _room(root), sole_owner(root, f"another process is preparing {root}: wait for it"):
         work = root / WORK / recipe.key
         if known := read(root / RECORD).get(recipe.key):
             _recount(recipe, root, known["counts"])
@@ -65,6 +67,20 @@ def prepare(recipe: Recipe, root: Path, options: Options) -> bool:
             print(f"Warning: {recipe.key}, {line}: results will not be comparable", file=sys.stderr)
         print(f"{recipe.key} is in {root}: {told(entry['counts'])}")
         return True
+
+
+@contextmanager
+def _room(root: Path) -> Iterator[None]:
+    """Say what to do where the disk is full; the errors that say it themselves carry no number."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OSError(
+            f"{error.filename or root} cannot be written ({error.strerror}): make room, then the same command "
+            "continues where it stopped"
+        ) from error
 
 
 def told(counts: Counts) -> str:
