@@ -113,6 +113,7 @@ def test_sound_pictures_train(pictures: Path, monkeypatch: pytest.MonkeyPatch) -
     [
         ("backbone=vit_b17", ("backbone=vit_b17: there is no such option", "did you mean vit_b16", "dinov2_s14")),
         ("optimizer=adam", ("optimizer=adam: there is no such option; did you mean adamw?; there is adamw,",)),
+        ("hydra/launcher=joblib", ("hydra/launcher=joblib needs a package", "pip install hydra-joblib-launcher")),
         ("experiment=camvid_seg_mask", ("did you mean camvid_seg_t16_mask",)),
         ("optimiser=sgd", ("optimiser=sgd: there is no setting optimiser; did you mean optimizer",)),
         ("optimizer.lrr=1", ("optimizer.lrr=1: there is no setting optimizer.lrr; did you mean optimizer.lr",)),

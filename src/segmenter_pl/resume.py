@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from segmenter_pl.checkpoint import read_checkpoint
+from segmenter_pl.identity import numbers_changing
 from segmenter_pl.report import versions
-from segmenter_pl.searchpath import numbers_changing
 
 SHOWN = 10  # differing keys in an error message
 

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
@@ -13,40 +12,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 
-# Keys that say only how, where or how visibly to execute. Everything else changes numbers and names the run.
-EXECUTION_KEYS = (
-    "hydra",
-    "name",
-    "seed",  # a folder of its own
-    "run_dir",
-    "run_root",
-    "data_root",
-    "logger",
-    "resume",
-    "checkpoint_every",
-    "nonfinite",  # these four only matter when something is wrong
-    "nonfinite_limit",
-    "bad_sample",
-    "bad_sample_limit",
-    "callbacks.recorder",
-    "callbacks.checkpoints",
-    "callbacks.progress",
-    "callbacks.panel",
-    "dataset.num_workers",
-    "dataset.cache",
-    "trainer.accelerator",
-    "trainer.devices",
-    "trainer.num_nodes",
-    "trainer.strategy",
-    "trainer.log_every_n_steps",
-    "trainer.enable_progress_bar",
-    "trainer.enable_model_summary",
-    "trainer.profiler",
-)
-
-
-# Files and folders count by their own name, wherever they lie.
-LOCATION_KEYS = ("dataset.root", "dataset.classes_file", "backbone.weights")
+from segmenter_pl.identity import LOCATION_KEYS, is_execution, numbers_changing
 
 # Choices of whole groups that the readable part leaves out: two stand in the name, the third says where to execute.
 UNNAMED_GROUPS = ("experiment", "ablation", "trainer")
@@ -102,7 +68,7 @@ def chosen(group: str, *, _root_: DictConfig) -> str | None:
 def _words(overrides: Sequence[str]) -> list[tuple[str, str]]:
     """Keys and values of overrides that change numbers, sorted."""
     split = (word.lstrip("+~").partition("=") for word in overrides)
-    return sorted((key, value) for key, _, value in split if not _is_execution(key))
+    return sorted((key, value) for key, _, value in split if not is_execution(key))
 
 
 def _named(words: Sequence[tuple[str, str]], digest: str) -> str:
@@ -115,13 +81,6 @@ def share(part: float, whole: int) -> int:
     return round(float(part) * int(whole))
 
 
-def numbers_changing(config: Any) -> dict[str, Any]:
-    """Dotted keys and values of a resolved configuration that decide about numbers; what only says how, where or how
-    visibly to execute is left out, and files and folders are reduced to their own name."""
-    leaves = {key: value for key, value in _leaves(config) if not _is_execution(key)}
-    return leaves | {key: Path(leaves[key]).name for key in LOCATION_KEYS if leaves.get(key)}
-
-
 def register() -> None:
     """Make them known to Hydra; must run before composing. Safe to call again."""
     Plugins.instance().register(ExperimentsOnSearchPath)
@@ -129,19 +88,6 @@ def register() -> None:
     OmegaConf.register_new_resolver("sweep_id", sweep_id, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("share", share, replace=True)
-
-
-def _is_execution(key: str) -> bool:
-    return any(key == known or key.startswith(known + ".") for known in EXECUTION_KEYS)
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and plain values of nested dictionaries; lists count as values."""
-    if not isinstance(node, dict):
-        yield prefix, node
-        return
-    for key, value in node.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _readable(key: str, value: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from segmenter_pl.analysis.logs import Row, read_metrics
-from segmenter_pl.searchpath import numbers_changing
+from segmenter_pl.identity import numbers_changing
 
 OF_A_RUN = ("config.yaml", "results.json", "metrics.csv", "checkpoints")
 BESIDE_RUNS = ("multirun.yaml", ".submitit", "imagenet")  # Hydra's, and what `segmenter accuracy` writes

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from segmenter_pl.searchpath import numbers_changing
+from segmenter_pl.identity import numbers_changing
 
 # Of each group: the keys of the configuration that its option sets, and the one that tells the option.
 GROUPS = {

@@ -12,6 +12,9 @@ from hydra.errors import CompactHydraException, InstantiationException, MissingC
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+# Launchers that are packages of their own, by the beginning of their names.
+LAUNCHERS = {"submitit": '"segmenter-pl[slurm]"', "joblib": "hydra-joblib-launcher"}
+
 
 def missing_value(error: BaseException, missing: MissingMandatoryValue) -> str:
     key = str(missing.full_key)
@@ -23,6 +26,9 @@ def missing_value(error: BaseException, missing: MissingMandatoryValue) -> str:
 
 def unknown_option(error: MissingConfigException) -> str:
     group, _, name = (error.missing_cfg_file or "").rpartition("/")
+    for prefix, package in LAUNCHERS.items():
+        if group == "hydra/launcher" and name.startswith(prefix):
+            return f"{group}={name} needs a package that is not installed: pip install {package}"
     if not error.options:
         return lines_of(str(error))[0]
     options = ", ".join(error.options)
