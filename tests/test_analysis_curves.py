@@ -136,6 +136,15 @@ def test_runs_of_a_folder_are_labelled_by_what_differs(tmp_path: Path) -> None:
     assert curves.left_out == [f"{tmp_path / 'c'}: same settings and seed as {tmp_path / 'd'}"]
 
 
+def test_runs_given_one_by_one_are_labelled_as_if_they_lay_together(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(tmp_path / f"x{seed}", "name=x", f"seed={seed}")
+    make_run(tmp_path / "y", "name=y", "decoder=linear")
+    log = official(tmp_path / "seg_tiny/log.txt")
+    curves = gather([tmp_path / "x0", log, tmp_path / "y", tmp_path / "x1"])
+    assert list(curves.logs) == ["x, seed 0", "seg_tiny", "y, seed 0", "x, seed 1"]
+
+
 def test_a_note_beside_our_runs_is_no_log(tmp_path: Path) -> None:
     make_run(tmp_path / "seed-0")
     (tmp_path / "log.txt").write_text("nohup: ignoring input\n")

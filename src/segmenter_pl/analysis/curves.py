@@ -10,7 +10,7 @@ import yaml
 
 from segmenter_pl.analysis.drawing import drawn, faint_grid, look, spread_out
 from segmenter_pl.analysis.logs import Row, holds_log, our_key, read_log
-from segmenter_pl.analysis.runs import find_runs
+from segmenter_pl.analysis.runs import Run, find_runs
 from segmenter_pl.analysis.settings import differing
 from segmenter_pl.analysis.tables import value
 
@@ -52,11 +52,18 @@ def gather(places: Sequence[Path], labels: Sequence[str] = ()) -> Curves:
     Raises: FileNotFoundError, ValueError for what cannot be read.
     """
     curves = Curves()
+    found: list[Run | tuple[str, list[Row]]] = []
     for place in places:
         if place.suffix in (".yml", ".yaml"):
-            _listed(place, curves)
-        elif not place.is_dir() or not _runs(place, curves):
-            curves.add(_name(place), read_log(place))
+            found += _listed(place, curves)
+        elif place.is_dir() and (runs := _runs(place, curves)) is not None:
+            found += runs
+        else:
+            found.append((_name(place), read_log(place)))
+    runs = [one for one in found if isinstance(one, Run)]
+    names = dict(zip((run.folder for run in runs), _labels(runs), strict=True))
+    for one in found:
+        curves.add(*((names[one.folder], one.rows) if isinstance(one, Run) else one))
     if not curves.logs:
         raise ValueError(f"there is nothing to draw: {'; '.join(curves.left_out) or 'no log'}")
     if labels:
@@ -77,26 +84,32 @@ def _name(path: Path) -> str:
     return (parent.parent.name if parent.name == "vis_data" else parent.name) if plain else path.name.split(".")[0]
 
 
-def _runs(place: Path, curves: Curves) -> bool:
-    """Our runs below a folder; False if it is the run directory of another implementation."""
+def _runs(place: Path, curves: Curves) -> list[Run] | None:
+    """Our runs below a folder; None if it is the run directory of another implementation."""
     try:
         found = find_runs([place])
     except ValueError:
         if holds_log(place):
-            return False
+            return None
         raise
     curves.left_out += [f"{run.folder}: {run.reason}" for run in found.runs if run.status in ("duplicate", "crashed")]
-    runs = [run for run in found.runs if run.status in ("finished", "unfinished") and run.rows]
+    return [run for run in found.runs if run.status in ("finished", "unfinished") and run.rows]
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """How each run differs from the others: its name or its settings, its seed, and whether it has ended."""
     varying = differing([run.config for run in runs])
     seeds = len({run.config.get("seed") for run in runs}) > 1
+    names = len({value(run, "name") for run in runs}) > 1
+    labels = []
     for run in runs:
-        label = value(run, "settings", varying) or str(value(run, "name"))
+        label = str(value(run, "name")) if names else value(run, "settings", varying) or str(value(run, "name"))
         label += f", seed {run.config.get('seed')}" if seeds else ""
-        curves.add(label + (", unfinished" if run.status == "unfinished" else ""), run.rows)
-    return True
+        labels.append(label + (", unfinished" if run.status == "unfinished" else ""))
+    return labels
 
 
-def _listed(path: Path, curves: Curves) -> None:
+def _listed(path: Path, curves: Curves) -> list[tuple[str, list[Row]]]:
     """The official code's logs.yml: root, logs: {label: path}, and perhaps vmin, vmax, epochs (so many rows)."""
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -111,8 +124,7 @@ def _listed(path: Path, curves: Curves) -> None:
             f"{path} cannot be read as a list of logs ({' '.join(repr(error).split())[:120]}): it needs logs: "
             "{LABEL: PATH}, and may have root, vmin, vmax, epochs"
         ) from error
-    for label, log in entries.items():
-        curves.add(str(label), read_log(root / str(log))[:rows])
+    return [(str(label), read_log(root / str(log))[:rows]) for label, log in entries.items()]
 
 
 def series(rows: Sequence[Row], x_key: str, y_key: str) -> tuple[list[float], list[float]]:
