@@ -77,7 +77,9 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
             decoder_lr_scale=config.decoder_lr_scale,
             layer_decay=config.get("layer_decay", 1.0),
         )
-        return instantiate(config.optimizer, params=groups, _convert_="all")
+        # Loss scaling would be undone inside a fused step: after clipping, the norm and the guard have seen gradients.
+        scaled = {"fused": False} if config.trainer.precision == "16-mixed" and "fused" in config.optimizer else {}
+        return instantiate(config.optimizer, params=groups, **scaled, _convert_="all")
 
     def schedule(optimizer: Optimizer, total_steps: int) -> LRScheduler:
         return instantiate(config.schedule, optimizer, total_steps, _partial_=False, _convert_="all")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +18,31 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from segmenter_pl.task import SegmentationTask
+
+
+class Step(NamedTuple):
+    """What is said of a step: its number from 1, the rate, and its samples."""
+
+    number: int
+    rate: float
+    seen: list[int]
+
+
+class Arriving:
+    """Numbers on their way from the device."""
+
+    def __init__(self, numbers: Tensor) -> None:
+        self.copy = torch.empty_like(numbers, device="cpu", pin_memory=numbers.is_cuda)
+        self.copy.copy_(numbers, non_blocking=True)
+        self.event = torch.cuda.Event() if numbers.is_cuda else None
+        if self.event:
+            self.event.record()
+
+    def numbers(self) -> list[float]:
+        """The numbers; waits for them where they have not come yet."""
+        if self.event:
+            self.event.synchronize()
+        return self.copy.tolist()
 
 
 class Guard:
@@ -35,19 +61,47 @@ class Guard:
         if policy not in ("stop", "skip"):
             raise ValueError(f"nonfinite={policy}: choose stop or skip")
         self.policy, self.limit, self.unreadable_limit = policy, limit, unreadable_limit
+        self.pending: tuple[Step, Arriving] | None = None
 
     def check(self, task: SegmentationTask, loss: Tensor, norm: Tensor, optimizer: Optimizer) -> None:
-        """Raise ValueError, or empty the gradients so that the optimizer does nothing, where `loss` or `norm` (both
-        over the whole step) is not finite."""
+        """Keep the optimizer from a step whose `loss` or `norm` (both over the whole step) is not finite.
+
+        A fused optimizer on a GPU leaves the step out by itself, and what is to be said of it is said at the next step,
+        so that the device is not waited for. Raises: ValueError, as the policy has it.
+        """
+        self.settle(task)
         scales_loss = getattr(task.trainer.precision_plugin, "scaler", None) is not None
         # Float16's loss scaling makes gradients overflow now and then, and leaves such steps out by itself.
-        if bool(torch.isfinite(loss if scales_loss else loss + norm)):
-            return
+        numbers = torch.stack([loss, loss if scales_loss else norm])
+        step = Step(task.trainer.global_step + 1, optimizer.param_groups[0]["lr"], list(task.seen))
+        if self.defers(optimizer, loss.device):
+            optimizer.found_inf = (~numbers.isfinite().all()).float()  # type: ignore[attr-defined]
+            self.pending = step, Arriving(numbers)
+        elif not numbers.isfinite().all():
+            self._judge(task, step, float(loss), float(norm))
+            if not scales_loss:
+                optimizer.zero_grad(set_to_none=True)  # without a gradient an optimizer leaves a parameter alone
+
+    def settle(self, task: SegmentationTask) -> None:
+        """Look at the step whose numbers were still to come. Raises: ValueError, as the policy has it."""
+        if self.pending is not None:
+            step, arriving = self.pending
+            self.pending = None
+            loss, norm = arriving.numbers()
+            if not math.isfinite(loss + norm):
+                self._judge(task, step, loss, norm)
+
+    @staticmethod
+    def defers(optimizer: Optimizer, device: torch.device) -> bool:
+        """Whether steps are judged one step later."""
+        return device.type == "cuda" and bool(optimizer.defaults.get("fused"))
+
+    def _judge(self, task: SegmentationTask, step: Step, loss: float, norm: float) -> None:
         dataset = task.trainer.train_dataloader.dataset  # type: ignore[union-attr]
-        names = ", ".join(dataset.name(index) for index in task.seen) if hasattr(dataset, "name") else "unknown"
+        names = ", ".join(dataset.name(index) for index in step.seen) if hasattr(dataset, "name") else "unknown"
         what = (
-            f"step {task.trainer.global_step + 1} has loss {float(loss):.4g} and gradient norm {float(norm):.4g} "
-            f"(rate {optimizer.param_groups[0]['lr']:.3g}; pictures {names})"
+            f"step {step.number} has loss {loss:.4g} and gradient norm {norm:.4g} (rate {step.rate:.3g}; pictures "
+            f"{names})"
         )
         calmer = "a lower optimizer.lr, trainer.gradient_clip_val=1, or trainer.precision=32-true may help"
         if self.policy == "stop":
@@ -56,8 +110,6 @@ class Guard:
         if task.faults["skipped_steps"] > self.limit:
             raise ValueError(f"nonfinite_limit={self.limit} steps are left out already, and {what}: {calmer}")
         print(f"Left out: {what}", file=sys.stderr)
-        if not scales_loss:
-            optimizer.zero_grad(set_to_none=True)  # without a gradient an optimizer leaves a parameter alone
 
     def note_unreadable(self, message: str, known: list[str]) -> None:
         """Add a message to those that are known and say it, once. Raises ValueError beyond the limit."""

@@ -108,7 +108,7 @@ class SegmentationTask(LightningModule):
         valid = pixel_weight(target, **counting)
         self.sums = self.sums + torch.stack([total.detach(), valid.to(total)])
         self.batch_pixels = target.numel()
-        self.seen += batch["index"].tolist() if "index" in batch else []
+        self.seen += batch.get("index", [])
         # All pixels, a constant, stand in for the valid ones: on_before_optimizer_step puts that right.
         return total / self.batch_pixels
 
@@ -143,6 +143,9 @@ class SegmentationTask(LightningModule):
         for message in filter(None, batch.get("unreadable", ())):
             self.guard.note_unreadable(message, self.faults["unreadable"])
 
+    def on_validation_start(self) -> None:
+        self.guard.settle(self)
+
     def on_validation_epoch_end(self) -> None:
         self.faults["unreadable"] = gathered(self.faults["unreadable"])
         values = self.metrics.compute()
@@ -170,6 +173,7 @@ class SegmentationTask(LightningModule):
             self.trainer.should_stop = True
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.guard.settle(self)
         results = {"best": self.best, "last": self.last, "faults": self.faults}
         checkpoint["segmenter"] = {**self.checkpoint_info, **results}
 

@@ -13,7 +13,18 @@ from segmenter_pl.memory import peak_memory_gb
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar, named for what it counts: one pass over all training steps, not epochs."""
+    """Lightning's bar, named for what it counts: one pass over all training steps, not epochs.
+
+    On a GPU the values beside it are renewed once a second: each time, the device is waited for.
+    """
+
+    renewed = 0.0
+
+    def _update_metrics(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        now = time.monotonic()
+        if pl_module.device.type != "cuda" or now >= self.renewed + 1:
+            self.renewed = now
+            super()._update_metrics(trainer, pl_module)
 
     def _get_train_description(self, current_epoch: int) -> str:
         return "Training"

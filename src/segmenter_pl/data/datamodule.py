@@ -170,6 +170,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         sampler = EvalSampler(len(self.val_set), trainer.global_rank, trainer.world_size)
         return self._loader(self.val_set, batch_size=1, sampler=sampler)
 
+    def on_before_batch_transfer(self, batch: dict[str, Any], dataloader_idx: int) -> dict[str, Any]:
+        """Make indices plain numbers, which stay here: to read them back, the device would have to be waited for."""
+        return {**batch, "index": batch["index"].tolist()}
+
     def _trainer(self) -> Any:
         if self.trainer is None:
             raise ValueError("loaders depend on the trainer: pass the data module to trainer.fit or trainer.validate")
