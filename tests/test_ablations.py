@@ -254,3 +254,13 @@ def test_slurm_is_asked_for_one_process_a_gpu(tmp_path: Path) -> None:
     asked = set(script.read_text().splitlines())
     assert {f"#SBATCH --{word}" for word in ("array=0-8%9", "nodes=1", "partition=gpu", "time=1440")} <= asked
     assert {"#SBATCH --gpus-per-node=4", "#SBATCH --ntasks-per-node=4", "#SBATCH --cpus-per-task=8"} <= asked
+
+
+def test_slurm_is_missed_in_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip(LAUNCHER, reason=MISSING)
+    environment = {"PATH": str(tmp_path)}
+    done = run("train.py", "ablation=regularization", "hydra/launcher=slurm", runs=tmp_path, environment=environment)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[0] == (
+        "Error: hydra/launcher=slurm: there is no srun on this machine; start it where Slurm is, or leave it out"
+    )

@@ -1,38 +1,33 @@
 """Published numbers beside ours: every Segmenter row is matched by the run that its recipe makes, and by no other."""
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from segmenter_pl.analysis.published import Published, facts, matches, paper_table, published_rows
+from segmenter_pl.analysis.matching import Published, departures, facts, matches, recipe_of
+from segmenter_pl.analysis.published import paper_table, published_rows
 from segmenter_pl.analysis.runs import Run, read_run
+from segmenter_pl.recipes import recipe_settings
 from tests.made_runs import make_run, settings
 
-PAPER = ("optimizer=sgd",)
-ELSEWHERE = {"mmsegmentation": ("schedule.floor=1e-4",), "paddlevit": ("schedule.floor=1e-4", "dataset.batch_size=16")}
 SETTINGS = {
-    "pretraining=none": "backbone.pretrained=false",
-    "optimizer=adamw": "optimizer=adamw",
-    "weights=original ViT (random cropping only)": "backbone=vit_b16_orig",
-    "640x640": "dataset.crop=640",
+    "pretraining=none": ("backbone.pretrained=false",),
+    "optimizer=adamw": ("optimizer=adamw_scratch",),
+    "weights=original ViT (random cropping only)": ("backbone=vit_b16_orig",),
 }
 KEYS = {"dropout": "backbone.dropout", "stochastic_depth": "backbone.drop_path_rate"}
+KEYS |= {"train_images": "dataset.train_images"}
 
 
 def command(row: Published) -> Sequence[str]:
     """What a person would type for a row."""
-    words = [f"dataset={row.dataset}", f"backbone={row.backbone}", f"decoder={row.decoder}"]
-    words += ELSEWHERE.get(row.source, PAPER)
+    words = [f"experiment={recipe_of(row)}"]
     for part in filter(None, row.setting.split(";")):
         key, _, value = part.partition("=")
-        if part in SETTINGS:
-            words.append(SETTINGS[part])
-        elif key in KEYS:
-            words.append(f"{KEYS[key]}={value}")
-        elif key == "train_images":
-            words.append(f"dataset.train_images={value}")
+        words += SETTINGS.get(part, [f"{KEYS[key]}={value}"] if key in KEYS else [])
     return words
 
 
@@ -56,6 +51,7 @@ def test_every_row_is_matched_by_its_command() -> None:
         for words in same:
             assert facts(runs[words]) == facts(runs[tuple(command(row))])
         assert tuple(command(row)) in same
+        assert departures(runs[tuple(command(row))], row, recipe_settings) == []
 
 
 @pytest.mark.parametrize(
@@ -64,7 +60,6 @@ def test_every_row_is_matched_by_its_command() -> None:
         "backbone=vit_t16",
         "backbone.patch_size=32",
         "decoder=mask",
-        "dataset=cityscapes",
         "dataset.crop=640",
         "dataset.batch_size=16",
         "dataset.train_images=4000",
@@ -81,6 +76,43 @@ def test_other_settings_do_not_match(change: str, tmp_path: Path) -> None:
     assert not matches(run(tmp_path / "b", *command(row), change), row)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "optimizer.lr=0.1",
+        "optimizer.nesterov=false",
+        "loss.class_weights=inverse_log",
+        "dataset.sampling=rare",
+        "dataset.scale=[0.9,1.1]",
+        "backbone.freeze=true",
+        "backbone.norm_eps=1e-6",
+        "backbone.position_mode=bicubic",
+        "callbacks=ema",
+        "decoder_lr_scale=10",
+        "trainer.gradient_clip_val=1.0",
+    ],
+)
+def test_the_same_model_trained_otherwise_does_not_count_and_is_named(change: str, tmp_path: Path) -> None:
+    (row,) = [row for row in ours() if row.table == "table3_backbones" and row.backbone == "vit_s16"]
+    good = run(tmp_path / "good", *command(row), miou=0.25, steps=160000)
+    other = run(tmp_path / "other", *command(row), change, miou=0.75, steps=160000)
+    table, remarks = paper_table("table3", [good, other])
+    (found,) = [cells for cells in table if cells["method"] == "Seg-S/16"]
+    assert (found["runs"], found["miou_ss measured"]) == (1, 0.25)
+    (remark,) = remarks
+    key = "callbacks.ema.decay" if change == "callbacks=ema" else change.partition("=")[0]
+    assert remark.startswith(f"{tmp_path / 'other'} does not count for Seg-S/16, linear: ")
+    assert f"{key}=" in remark
+
+
+def test_where_when_and_how_exactly_do_not_matter(tmp_path: Path) -> None:
+    (row,) = [row for row in ours() if row.table == "table3_backbones" and row.backbone == "vit_s16"]
+    for k, word in enumerate(
+        ("seed=3", "logger=none", "trainer.precision=bf16-mixed", "optimizer.fused=false", "tag=x")
+    ):
+        assert departures(run(tmp_path / str(k), *command(row), word), row, recipe_settings) == []
+
+
 def test_per_cent_become_fractions_and_nothing_else_does() -> None:
     rows = [row for row in published_rows() if row.source == "official_repository" and row.backbone == "vit_t16"]
     assert rows[0].values == {"miou_ss": 0.381, "miou_ms": 0.388, "params_millions": 7.0, "frames_per_second": 52.4}
@@ -88,7 +120,7 @@ def test_per_cent_become_fractions_and_nothing_else_does() -> None:
 
 def test_measured_numbers_stand_beside_the_published(tmp_path: Path) -> None:
     """Evaluations of the last weights, else the training's validation; the mean of seeds; the difference."""
-    words = ("dataset=ade20k", "backbone=vit_l16", "decoder=mask")
+    words = ("experiment=ade20k_seg_l16_mask",)
     views = {"last/ade20k-val-none": 0.5, "last/ade20k-val-multiscale_flip": 0.625, "best/ade20k-val-none": 0.75}
     runs = [
         run(tmp_path / "0", *words, "seed=0", miou=0.25, evaluations=views, steps=160000),
@@ -99,6 +131,7 @@ def test_measured_numbers_stand_beside_the_published(tmp_path: Path) -> None:
     (row,) = [row for row in table if row["method"] == "Seg-L-Mask/16"]
     assert (row["runs"], row["steps"]) == (2, "160000")
     assert row["miou_ss measured"] == (0.5 + 0.25) / 2
+    assert row["miou_ss deviation"] == pytest.approx(0.25 / math.sqrt(2))
     assert row["miou_ss difference"] == pytest.approx(0.375 - 0.513)
     assert row["miou_small measured"] == 0.25
     assert row["miou_large published"] == pytest.approx(0.5706)
@@ -108,9 +141,10 @@ def test_measured_numbers_stand_beside_the_published(tmp_path: Path) -> None:
     assert pascal["runs"] == 0
 
 
-def test_shorter_runs_are_remarked(tmp_path: Path) -> None:
-    short = run(tmp_path / "0", "dataset=ade20k", "backbone=vit_s16", "decoder=linear", steps=400)
-    assert paper_table("table3", [short])[1] == ["Seg-S/16, linear: 400 steps here, 160000 in the publication"]
+def test_runs_of_another_length_are_remarked(tmp_path: Path) -> None:
+    for steps in (400, 640000):
+        other = run(tmp_path / str(steps), "experiment=ade20k_seg_s16_linear", steps=steps)
+        assert paper_table("table3", [other])[1] == [f"Seg-S/16, linear: {steps} steps here, 160000 in the publication"]
 
 
 def test_imagenet_and_parameters_come_from_records_and_checkpoints(tmp_path: Path) -> None:
@@ -118,7 +152,7 @@ def test_imagenet_and_parameters_come_from_records_and_checkpoints(tmp_path: Pat
     (row,) = [row for row in table if row["backbone"] == "vit_b8"]
     assert row["imagenet_top1 measured"] == 0.875
     assert row["imagenet_top1 difference"] == pytest.approx(0.875 - 0.857)
-    made = run(tmp_path / "0", "dataset=ade20k", "backbone=vit_t16", "decoder=mask", numbers=6_910_000)
+    made = run(tmp_path / "0", "experiment=ade20k_seg_t16_mask", numbers=6_910_000)
     (row,) = [row for row in paper_table("zoo-official", [made])[0] if row["backbone"] == "vit_t16"]
     assert row["params_millions measured"] == 6.91
     assert row["params_millions published"] == 7

@@ -44,14 +44,18 @@ def test_warmup_must_end_before_training_does() -> None:
         rates(cosine, 20, warmup_steps=30)
 
 
-def test_floor_is_absolute_in_every_group() -> None:
-    groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.1, 0.01)]
-    optimizer = torch.optim.SGD(groups, lr=0.1)
-    schedule = polynomial(optimizer, 10, floor=1e-3)
-    for _ in range(10):
+def test_groups_keep_their_ratio_down_to_the_floor() -> None:
+    """PaddleViT: Paddle multiplies a parameter's coefficient into the scheduled rate, 1e-3 down to 1e-4."""
+    model = create_segmenter("vit_micro", "mask", num_classes=5, image_size=64)
+    groups = parameter_groups(model, lr=1e-3, weight_decay=0.0, decoder_lr_scale=10)
+    optimizer = torch.optim.SGD(groups, lr=1e-3)
+    schedule = polynomial(optimizer, 10, floor=1e-4)
+    for step in range(11):
+        scheduled = (1e-3 - 1e-4) * (1 - step / 10) ** 0.9 + 1e-4
+        found = {group["name"]: group["lr"] for group in optimizer.param_groups}
+        assert found == pytest.approx({"encoder": scheduled, "decoder": 10 * scheduled}, rel=1e-12)
         optimizer.step()
         schedule.step()
-    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([1e-3, 1e-3])
 
 
 def test_groups_hold_every_parameter_once_and_decay_matrices_only() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from segmenter_pl import resume
+from segmenter_pl import report, resume
 from segmenter_pl.checkpoint import read_checkpoint
 from segmenter_pl.locking import sole_owner
 from segmenter_pl.train import train as train_here
+from tests.test_guard import folder, of_folder
 from tests.test_train import tiny_run
 
 # Steps 1…6 of 4 pictures; validations after 3 and 6, checkpoints after 2, 4, 6 and around the validations; an epoch of
@@ -474,3 +475,23 @@ def test_other_data_behind_the_same_settings_are_refused(stopped: Path) -> None:
             resume.refuse_other_data(checkpoint, {**data, key: other}, saves=True)
     with pytest.raises(ValueError, match="would leave the last weights out"):
         resume.refuse_other_data(checkpoint, data, saves=False)
+
+
+def test_other_files_behind_the_same_settings_are_refused(tmp_path: Path) -> None:
+    """Of a run that is finished, and of one that was stopped; one picture may have been put right."""
+    alone = ("dataset.num_workers=0",)
+    data, other, run_dir = folder(tmp_path / "a/toys"), tmp_path / "b/toys", tmp_path / "run"
+    shutil.copytree(data, other)
+    train_here(of_folder(data, run_dir, *alone))
+    repaired = next((other / "images/train").iterdir())
+    repaired.write_bytes(repaired.read_bytes() + b" ")
+    assert train_here(of_folder(other, run_dir, *alone)) == report.read_results(run_dir)["best"]["miou"]
+    for path in [*other.rglob("*.jpg"), *other.rglob("*.png")]:
+        path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(
+        ValueError, match=r"results.json was made with other data: other files, though"
+    ):
+        train_here(of_folder(other, run_dir, *alone))
+    (run_dir / "results.json").unlink()
+    with pytest.raises(ValueError, match=r"last.ckpt was made with other data: other files.*tag=WORD"):
+        train_here(of_folder(other, run_dir, *alone))

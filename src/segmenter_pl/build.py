@@ -104,6 +104,7 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
             "palette": [list(color) for color in classes.palette],
             "ignore_index": classes.ignore_index,
             "pictures": datamodule.pictures,
+            "files": datamodule.fingerprint(),
             "versions": versions(),
         },
     )

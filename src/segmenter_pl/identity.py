@@ -23,6 +23,8 @@ EXECUTION_KEYS = (
     "callbacks.checkpoints",
     "callbacks.progress",
     "callbacks.panel",
+    "backbone.checkpointing",
+    "optimizer.fused",
     "dataset.num_workers",
     "dataset.cache",
     "trainer.accelerator",

@@ -31,7 +31,7 @@ def parameter_groups(
             before the first block counts as one more. Source: BEiT (Bao et al., ICLR 2022), after ELECTRA.
 
     Returns:
-        Groups with keys params, lr, weight_decay and name, empty ones left out.
+        Groups with keys params, lr, lr_scale (its part of the base rate), weight_decay and name, empty ones left out.
     Raises:
         ValueError: `layer_decay` outside 0…1, 0 left out.
     """
@@ -48,12 +48,14 @@ def parameter_groups(
         below = 0 if layer_decay == 1 else _blocks_above(name, depth)
         part = "decoder" if in_decoder else f"encoder_{depth - below}" if below else "encoder"
         key = f"{part}{'' if decays else '_no_decay'}"
+        scale = decoder_lr_scale if in_decoder else layer_decay**below
         group = groups.setdefault(
             key,
             {
                 "name": key,
                 "params": [],
-                "lr": lr * (decoder_lr_scale if in_decoder else layer_decay**below),
+                "lr": lr * scale,
+                "lr_scale": scale,
                 "weight_decay": weight_decay if decays else 0.0,
             },
         )
@@ -85,16 +87,19 @@ def cosine(optimizer: Optimizer, total_steps: int, *, floor: float = 0.0, warmup
 def _schedule(
     optimizer: Optimizer, total_steps: int, warmup_steps: int, floor: float, decay: Callable[[float], float]
 ) -> LambdaLR:
-    """Linear warm-up to the decay's own value at its end, then `decay` of t/T, never below `floor`."""
+    """Linear warm-up to the decay's own value at its end, then `decay` of t/T from the base rate down to `floor`.
+
+    A group's `lr_scale` multiplies all of that, the floor too: groups keep their ratio to the end.
+    """
     if not 0 <= warmup_steps < max(total_steps, 1):
         raise ValueError(
             f"schedule.warmup_steps={warmup_steps} must lie below trainer.max_steps={total_steps}: "
             "lower schedule.warmup_steps or train longer"
         )
 
-    def factor(step: int, lr: float) -> float:
+    def factor(step: int, lr: float, end: float) -> float:
         def rate(t: int) -> float:
-            return (lr - floor) * decay(min(t / total_steps, 1.0)) + floor
+            return (lr - end) * decay(min(t / total_steps, 1.0)) + end
 
         if lr == 0:  # a part that decoder_lr_scale=0 holds still
             return 1.0
@@ -102,4 +107,5 @@ def _schedule(
             return rate(warmup_steps) * (step + 1) / (warmup_steps + 1) / lr
         return rate(step) / lr
 
-    return LambdaLR(optimizer, [partial(factor, lr=group["lr"]) for group in optimizer.param_groups])
+    groups = optimizer.param_groups
+    return LambdaLR(optimizer, [partial(factor, lr=g["lr"], end=floor * g.get("lr_scale", 1.0)) for g in groups])

@@ -57,24 +57,41 @@ def refuse_other_data(checkpoint: Path, data: Mapping[str, Any], *, saves: bool)
     """The step of a checkpoint, after comparing what the settings alone do not tell.
 
     Args:
-        data: what the task puts into every checkpoint: classes, ignore_index, pictures.
+        data: what the task puts into every checkpoint: classes, ignore_index, pictures, files.
         saves: whether the run that continues keeps checkpoints itself.
 
-    Raises ValueError where classes or numbers of pictures are others, or last.ckpt would stay behind.
+    Raises ValueError where classes, numbers of pictures or files are others, or last.ckpt would stay behind.
     """
     content = read_checkpoint(checkpoint)
     for key in ("classes", "ignore_index", "pictures"):
         if content["segmenter"][key] != data[key]:
-            raise ValueError(
-                f"{checkpoint} was made with other data, {key}: {content['segmenter'][key]} then, {data[key]} now. "
-                "Restore the data, or start afresh: tag=WORD in a directory of its own, resume=never in this one"
-            )
+            raise _other_data(checkpoint, f", {key}: {content['segmenter'][key]} then, {data[key]} now")
+    refuse_other_files(checkpoint, content["segmenter"].get("files"), data["files"])
     if not saves:
         raise ValueError(
             f"this run has checkpoints ({checkpoint}), and callbacks without `checkpoints` would leave the last "
             "weights out of them: choose callbacks=default, or resume=never"
         )
     return int(content["global_step"])
+
+
+def refuse_other_files(source: Path, then: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> None:
+    """Raise ValueError where a run's data (`SegmentationDataModule.fingerprint`) are others now.
+
+    Some sizes may differ: a picture that could not be read has perhaps been put right.
+    """
+    if then is None or now is None:
+        return
+    changed = sum(a != b for a, b in zip(then["sizes"], now["sizes"], strict=False))
+    if then["names"] != now["names"] or changed > len(now["sizes"]) / 2:
+        raise _other_data(source, ": other files, though they are as many")
+
+
+def _other_data(source: Path, what: str) -> ValueError:
+    return ValueError(
+        f"{source} was made with other data{what}. Restore the data, or start afresh: tag=WORD in a directory of its "
+        "own, resume=never in this one"
+    )
 
 
 def _sound_checkpoints(folder: Path, leader: bool) -> dict[Path, int]:

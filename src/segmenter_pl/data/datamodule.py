@@ -127,6 +127,10 @@ class SegmentationDataModule(LightningDataModule, ABC):
         sets = {"train": getattr(self, "train_set", ()), "val": getattr(self, "val_set", ())}
         return {split: len(dataset) for split, dataset in sets.items()}
 
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What tells these data from others of the same name and number; None: data that no file holds."""
+        return None
+
     def class_counts(self) -> Counts:
         """Labelled pixels of the training pictures by picture and class (N, K); read once, once set up."""
         if self._counts is None:

@@ -1,16 +1,19 @@
 """Data modules over pictures and label files that belong together by name."""
 
+import hashlib
 import os
 from abc import abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from segmenter_pl.data.datamodule import SegmentationDataModule
 from segmenter_pl.data.pairs import PairDataset
+
+SIZED = 64  # files of a split whose sizes tell data apart; to ask for all would take long on a network drive
 
 
 class Named(dict[str, Path]):
@@ -77,6 +80,20 @@ class PairsDataModule(SegmentationDataModule):
 
         Raises: FileNotFoundError for a missing folder; ValueError for a split that the dataset does not have.
         """
+
+    def fingerprint(self) -> dict[str, Any]:
+        """A digest of the names of all training and validation files, and the sizes of some, in bytes.
+
+        Raises: as `files`.
+        """
+        digest, sizes = hashlib.sha256(), []
+        for split in ("train", self.eval_split):
+            files = self.files(split)
+            for side in (files.pictures, files.labels or {}):
+                names = sorted(side)
+                digest.update("\n".join([split, *names]).encode())
+                sizes += [side[name].stat().st_size for name in names[:: -(-len(names) // SIZED) or 1]]
+        return {"names": digest.hexdigest()[:16], "sizes": sizes}
 
     def dataset(self, split: str) -> PairDataset:
         """The pairs of a split, sorted by name.

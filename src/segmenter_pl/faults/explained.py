@@ -137,6 +137,8 @@ def explanation(error: BaseException) -> str | None:
             return not_composed(error)
         case InterpolationResolutionError() | GrammarParseError():
             return f"{error.full_key or 'a setting'}: {lines_of(str(error))[0]}"
+    if isinstance(error, RuntimeError) and '"srun"' in str(error):  # of submitit
+        return "hydra/launcher=slurm: there is no srun on this machine; start it where Slurm is, or leave it out"
     override = local_of(error, "override")
     if isinstance(error, ValueError) and hasattr(override, "input_line"):  # Hydra's own, about a value for a group
         return f"{override.input_line}: {error}"
