@@ -1,27 +1,21 @@
 """Labels tile by tile against full-size accumulation: `python benchmarks/inference.py [memory]`. Prints a table.
 
 Seg-T/16 with a mask decoder and 150 classes (random weights: the numbers do not matter), window and stride 512, one
-thread. The plain way is what the other implementations do: one window at a time, full-size logits by F.interpolate,
-added up and divided at full size, soft-max and sum over versions at full size, arg-max. Process CPU time, medians of
-alternating runs, with glibc's default malloc and with one that keeps large blocks (page faults flatter the lean code).
-Both labelings are compared. `memory` labels 12 megapixels in a fresh process each and prints the peak of its resident
-memory.
+thread. The plain way is what the other implementations do: plain.py in float32, one window at a time, full-size logits
+by F.interpolate, added up and divided at full size, soft-max and sum over versions at full size, arg-max. Process CPU
+time, medians of alternating runs. Labels of both in float32 are compared. `memory` labels 12 megapixels in a fresh
+process each and prints the peak of its resident memory.
 """
 
 import json
-import os
 import resource
-import subprocess
 import sys
 import time
 from statistics import median
 from typing import Any
 
-TUNED = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "67108864",
-}
+from side_by_side import MALLOCS, child
+
 SIZES = {"683×512": (512, 683), "2048×1024": (1024, 2048)}
 VIEWS = ("single scale", "6 scales, flip")
 
@@ -53,58 +47,55 @@ def plain(model: Any, image: Any, scales: tuple[float, ...], flip: bool) -> Any:
 def measure(size: str, view: str, runs: int) -> None:
     """In a process of its own: seconds of both and the pixels that differ; with no runs, the memory of ours."""
     import torch
+    from plain import PlainSegmenter
 
     from segmenter_pl import create_segmenter, predict_labels
     from segmenter_pl.inference import SCALES
 
     torch.manual_seed(0)
     model = create_segmenter("vit_t16", "mask", num_classes=150, image_size=512).eval()
+    usual = PlainSegmenter(model).eval()
     height, width = SIZES.get(size, (3000, 4000))
     image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
     many: dict[str, Any] = {"scales": SCALES, "flip": True} if view != VIEWS[0] else {"scales": (1.0,), "flip": False}
 
-    def tiles() -> Any:
-        return predict_labels(model, image, window=512, stride=512, **many)
+    def tiles(bf16: bool = False) -> Any:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            return predict_labels(model, image, window=512, stride=512, **many)
 
     if not runs:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         tiles()
         print(json.dumps([before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6]))
         return
-    seconds: dict[str, list[float]] = {"plain": [], "tiles": []}
+    variants = {"plain": lambda: plain(usual, image, **many), "fp32": tiles, "bf16": lambda: tiles(True)}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     labels = {}
     with torch.inference_mode():
         for _ in range(runs):
-            for name, function in (("plain", lambda: plain(model, image, **many)), ("tiles", tiles)):
+            for name, function in variants.items():
                 start = time.process_time()
                 labels[name] = function()
                 seconds[name].append(time.process_time() - start)
-    differ = int((labels["plain"] != labels["tiles"]).sum())
-    print(json.dumps([median(seconds["plain"]), median(seconds["tiles"]), differ]))
-
-
-def child(size: str, view: str, runs: int, **environment: str) -> list[float]:
-    command = [sys.executable, __file__, size, view, str(runs)]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return json.loads(subprocess.run(command, env=settings, check=True, capture_output=True, text=True).stdout)
+    differ = int((labels["plain"] != labels["fp32"]).sum())
+    print(json.dumps([*(median(taken) for taken in seconds.values()), differ]))
 
 
 def main() -> None:
     if "memory" in sys.argv:
         print("| 12 megapixels, K = 150 | before, GB | peak, GB |\n|---|---|---|")
         for view in VIEWS:
-            before, peak = child("12", view, 0)
+            before, peak = child(__file__, "12", view, 0)
             print(f"| {view} | {before:.2f} | {peak:.2f} |", flush=True)
         return
-    print(
-        "| picture | view | malloc | plain, s | tiles, s | ratio | labels that differ |\n|---|---|---|---|---|---|---|"
-    )
+    columns = ("picture", "view", "malloc", "plain, s", "fp32, s", "bf16, s", "fp32 ×", "bf16 ×", "labels that differ")
+    print("|", " | ".join(columns), "|\n" + "|---" * len(columns) + "|")
     for size in SIZES:
         for view in VIEWS:
-            for malloc, environment in (("default", {}), ("tuned", TUNED)):
+            for malloc in MALLOCS:
                 runs = 5 if view == VIEWS[0] else 1 if size == "2048×1024" else 3
-                usual, ours, differ = child(size, view, runs, **environment)
-                row = f"{usual:.2f} | {ours:.2f} | {usual / ours:.1f} | {differ:.0f}"
+                usual, fp32, bf16, differ = child(__file__, size, view, runs, malloc=malloc)
+                row = f"{usual:.2f} | {fp32:.2f} | {bf16:.2f} | {usual / fp32:.1f} | {usual / bf16:.1f} | {differ:.0f}"
                 print(f"| {size} | {view} | {malloc} | {row} |", flush=True)
 
 

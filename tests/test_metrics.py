@@ -24,12 +24,15 @@ def brute_force(
     return {"miou": np.mean(iou), "mean_accuracy": np.mean(accuracy), "pixel_accuracy": pixel_accuracy}
 
 
-@pytest.mark.parametrize(("classes", "ignore"), [(6, 255), (2, 255), (300, 32767)])
+@pytest.mark.parametrize(
+    ("classes", "ignore"),
+    [(6, 255), (2, 255), (150, 255), (6, 6), (6, 3), (6, -100), (300, 300), (300, 855), (300, 856), (300, 32767)],
+)
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_equals_brute_force(classes: int, ignore: int, deterministic: bool) -> None:
     rng = np.random.default_rng(0)
     metrics = SegmentationMetrics(classes, ignore)
-    dtype = np.uint8 if classes < 255 else np.int16
+    dtype = np.uint8 if classes < 255 and ignore >= 0 else np.int32
     predictions, targets = [], []
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -38,8 +41,9 @@ def test_equals_brute_force(classes: int, ignore: int, deterministic: bool) -> N
             target = rng.integers(0, classes - 1, (height, width)).astype(dtype)
             target[rng.random((height, width)) < 0.1] = ignore
             predictions.append(rng.integers(0, classes - 1, (height, width)))
-            targets.append(target)
+            targets.append(target.copy())
             metrics.update(torch.from_numpy(predictions[-1]), torch.from_numpy(target))
+            assert np.array_equal(target, targets[-1])
     finally:
         torch.use_deterministic_algorithms(False)
     values = metrics.compute()

@@ -20,10 +20,13 @@ def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_ind
     if prediction.shape != target.shape:
         raise ValueError(f"prediction is {tuple(prediction.shape)} but target is {tuple(target.shape)}")
     k = num_classes
-    truth = target.flatten().to(torch.int32)
-    # Ignored pixels go to an extra row that is cut off: cheaper than gathering the valid ones.
-    truth = torch.where(truth == ignore_index, k, truth)
-    cells = torch.bincount(truth * k + prediction.flatten().to(torch.int32), minlength=(k + 1) * k)
+    truth = target.flatten().to(torch.int32, copy=True)
+    # Ignored pixels have a row of their own that is cut off, the one of their label if that is near: cheaper than
+    # gathering the valid ones, and than moving them.
+    rows = ignore_index + 1 if k <= ignore_index < 2 * k + 256 else k + 1
+    if rows == k + 1 != ignore_index + 1:
+        truth = torch.where(truth == ignore_index, k, truth)
+    cells = torch.bincount(truth.mul_(k).add_(prediction.flatten()), minlength=rows * k)
     return cells[: k * k].view(k, k)
 
 
