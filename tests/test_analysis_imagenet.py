@@ -10,7 +10,13 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from segmenter_pl.analysis.imagenet import ImageNetVal, classifier, evaluation_transform, timm_name
+from segmenter_pl.analysis.imagenet import (
+    ImageNetVal,
+    classifier,
+    evaluation_transform,
+    pictures_of_imagenet,
+    timm_name,
+)
 from segmenter_pl.cli import app
 
 NPZ = "data/weights/vit_tiny_patch16_224.augreg_in21k_ft_in1k.npz"
@@ -135,6 +141,13 @@ def test_weights_without_a_head_or_of_another_model_are_refused(assets: Path, im
     assert "pos_embed" in told
 
 
+def test_the_folder_is_looked_at_before_weights_are(tmp_path: Path) -> None:
+    """Which may have to come from far away: here they would be missed, had they been asked for."""
+    code, _, told = accuracy("vit_t16", "--weights", tmp_path / "none.npz", "--imagenet", tmp_path / "nowhere")
+    assert code == 1
+    assert "nowhere is no folder: give the one that holds val/" in told
+
+
 def test_missing_weights_name_the_way_out(imagenet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> Path:
         raise FileNotFoundError("backbone.pretrained=true")
@@ -146,20 +159,20 @@ def test_missing_weights_name_the_way_out(imagenet: Path, tmp_path: Path, monkey
 
 def test_wrong_folders_are_told(tmp_path: Path, imagenet: Path) -> None:
     with pytest.raises(FileNotFoundError, match="is no folder: give the one that holds val/"):
-        ImageNetVal(tmp_path / "none", lambda picture: torch.zeros(1))
+        pictures_of_imagenet(tmp_path / "none")
     (tmp_path / "val" / WNIDS[0]).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"has 1 folders named like n01440764, and the 1000 classes"):
-        ImageNetVal(tmp_path, lambda picture: torch.zeros(1))
+        pictures_of_imagenet(tmp_path)
     (tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG").touch()
     with pytest.raises(ValueError, match="the pictures lie there unsorted"):
-        ImageNetVal(tmp_path, lambda picture: torch.zeros(1))
+        pictures_of_imagenet(tmp_path)
     for name in WNIDS[1:]:
         (tmp_path / "val" / name).mkdir()
     with pytest.raises(ValueError, match="there is no picture"):
-        ImageNetVal(tmp_path, lambda picture: torch.zeros(1))
+        pictures_of_imagenet(tmp_path)
     damaged = tmp_path / "val" / WNIDS[7] / "a.JPEG"
     damaged.write_bytes(b"\xff\xd8\xff nothing")
-    data = ImageNetVal(tmp_path, lambda picture: torch.zeros(1))
+    data = ImageNetVal(pictures_of_imagenet(tmp_path), lambda picture: torch.zeros(1))
     assert [number for _, number in data.samples] == [7]
     with pytest.raises(ValueError, match=r"a.JPEG cannot be read as a picture"):
         data[0]

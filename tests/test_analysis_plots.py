@@ -1,15 +1,16 @@
 """The numbers and names that stand in the plots, read back from their SVG."""
 
+import math
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from statistics import stdev
 
 import pytest
 
 from segmenter_pl.analysis.drawing import COLORS, MARKERS, drawn, look
-from segmenter_pl.analysis.plots import draw_classes, draw_dataset_size, draw_heat_map, draw_speed
+from segmenter_pl.analysis.plots import draw_classes, draw_speed, extremes
 from segmenter_pl.analysis.published import published_rows
 from segmenter_pl.analysis.runs import Run, find_runs
 from tests.made_runs import make_run
@@ -25,30 +26,9 @@ def runs(folder: Path) -> list[Run]:
     return find_runs([folder]).runs
 
 
-def test_heat_map_has_mean_and_deviation_of_each_cell(tmp_path: Path, texts: Callable[[], list[str]]) -> None:
-    for i, (dropout, depth, miou) in enumerate(
-        [(0.0, 0.1, 0.5), (0.0, 0.1, 0.25), (0.1, 0.1, 0.125), (0.1, 0.0, 0.75)]
-    ):
-        words = (f"seed={i}", f"backbone.dropout={dropout}", f"backbone.drop_path_rate={depth}")
-        make_run(tmp_path / str(i), *words, miou=miou)
-    draw_heat_map(runs(tmp_path), tmp_path / "plot.svg", "backbone.drop_path_rate", "backbone.dropout")
-    found = texts()
-    assert "0.3750" in found
-    assert f"± {stdev([0.5, 0.25]):.4f} (2)" in found
-    assert {"0.1250", "0.7500", "backbone.dropout", "backbone.drop_path_rate"} <= set(found)
-    assert len([one for one in found if re.fullmatch(r"0\.\d{4}", one)]) == 3
-    with pytest.raises(ValueError, match=r"no run has backbone.nothing, backbone.dropout and miou"):
-        draw_heat_map(runs(tmp_path), tmp_path / "other.svg", "backbone.nothing", "backbone.dropout")
-
-
-def test_sizes_of_the_training_set(tmp_path: Path, texts: Callable[[], list[str]]) -> None:
-    """A run without a number had all pictures, as many as its checkpoint says."""
-    make_run(tmp_path / "a", "dataset.train_images=100", numbers=3)
-    with pytest.raises(ValueError, match="fewer than two sizes"):
-        draw_dataset_size(runs(tmp_path), tmp_path / "plot.svg")
-    make_run(tmp_path / "b", numbers=3)
-    draw_dataset_size(runs(tmp_path), tmp_path / "plot.svg")
-    assert {"shapes, vit_micro, mask, sgd", "training pictures", "validation mIoU (fraction)", "350"} <= set(texts())
+def numbers(found: list[str]) -> list[str]:
+    """Ticks and marks: texts that are nothing but a number."""
+    return [one for one in found if re.fullmatch(r"[\d.]+", one)]
 
 
 def test_speeds_of_runs_and_publications_stand_apart(tmp_path: Path, texts: Callable[[], list[str]]) -> None:
@@ -63,6 +43,84 @@ def test_speeds_of_runs_and_publications_stand_apart(tmp_path: Path, texts: Call
         found
     )
     assert found.count("deit_b16") == 2  # linear and mask, though two tables have the first one
+
+
+def test_runs_that_differ_in_more_than_the_seed_are_not_one_point(
+    tmp_path: Path, texts: Callable[[], list[str]]
+) -> None:
+    """Each line has its own settings; two seeds are one point, in the middle of both."""
+    for i, rate in enumerate((20.0, 40.0)):
+        make_run(tmp_path / f"a{i}", "decoder=linear", f"seed={i}", speed=(rate,))
+    make_run(tmp_path / "b", "decoder=linear", "optimizer=adamw", speed=(80.0,))
+    make_run(tmp_path / "c", "decoder=linear", "trainer.max_steps=40", speed=(50.0,))
+    make_run(tmp_path / "d", "decoder=linear", "dataset=ade20k", "backbone=vit_t16", speed=(60.0,))
+    assert draw_speed(runs(tmp_path), [], tmp_path / "plot.svg") == []
+    found = " ".join(texts())
+    for label in (
+        "linear decoder, vit/8, dataset=shapes optimizer=sgd max_steps=300",
+        "linear decoder, vit/8, dataset=shapes optimizer=adamw max_steps=300",
+        "linear decoder, vit/8, dataset=shapes optimizer=sgd max_steps=40",
+        "linear decoder, vit/16, dataset=ade20k optimizer=sgd",
+    ):
+        assert found.count(label) == 1
+    for one in ("b", "c", "d"):
+        shutil.rmtree(tmp_path / one)
+    draw_speed(runs(tmp_path), [], tmp_path / "plot.svg")
+    text = (tmp_path / "plot.svg").read_text()
+    ticks = re.findall(r'<g id="xtick_\d+">.*?<use [^>]*x="([\d.]+)".*?<!-- ([\d.]+) -->', text, re.DOTALL)
+    places = {float(tick): float(x) for x, tick in ticks}
+    (point,) = re.findall(r'<g clip-path="url\(#\w+\)">\s*<use [^>]*x="([\d.]+)"', text)
+    decade = places[100] - places[10]
+    assert float(point) == pytest.approx(places[10] + decade * math.log10(30 / 10), abs=0.5)
+
+
+def test_the_speed_of_an_evaluation_is_taken_where_there_is_one(tmp_path: Path, texts: Callable[[], list[str]]) -> None:
+    views = {"last/ade20k-val-none": 0.375, "best/ade20k-val-flip": 0.25}
+    words = ("dataset=ade20k", "decoder=linear")
+    make_run(tmp_path / "a", *words, "backbone=vit_s16", evaluations=views, evaluation_speed=150.0)
+    make_run(tmp_path / "b", *words, "backbone=vit_b16", evaluations=views)
+    told = draw_speed(runs(tmp_path), [], tmp_path / "plot.svg")
+    assert told == [f"{tmp_path / 'b'}: no speed of last/val-none was recorded"]
+    found = texts()
+    assert {"Evaluated here (last/val-none)", "inference speed (images/s)", "vit_s16"} <= set(found)
+    assert "vit_b16" not in found
+    paper = [row for row in published_rows() if row.source == "paper"]
+    draw_speed(runs(tmp_path), paper, tmp_path / "plot.svg")  # on one axis with the published speeds
+    found = texts()
+    assert found.count("validation mIoU (fraction)") == 1
+    assert "inference speed (images/s); published: V100, 512×512" in found
+    assert any("linear decoder, vit/16, published" in one for one in found)
+    assert draw_speed(runs(tmp_path), [], tmp_path / "plot.svg", "training") == []
+    assert {"training speed (images/s)", "vit_s16", "vit_b16"} <= set(texts())
+    draw_speed(runs(tmp_path), [], tmp_path / "plot.svg", "best/val-flip")
+    assert "Evaluated here (best/val-flip)" in texts()
+    with pytest.raises(ValueError, match=r"speed of last/val-ms: .* there is training, best/val-flip, last/val-none"):
+        draw_speed(runs(tmp_path), [], tmp_path / "plot.svg", "last/val-ms")
+
+
+@pytest.mark.parametrize("rates", [(120.0, 180.0), (95.0, 105.0), (3.0, 7.0), (2.0, 900.0)])
+def test_speeds_have_several_ticks(rates: tuple[float, float], tmp_path: Path, texts: Callable[[], list[str]]) -> None:
+    for backbone, rate in zip(("vit_t16", "vit_s16"), rates, strict=True):
+        make_run(tmp_path / backbone, f"backbone={backbone}", speed=(rate,))
+    draw_speed(runs(tmp_path), [], tmp_path / "plot.svg")
+    found = texts()
+    ticks = [float(one) for one in numbers(found[: found.index("training speed (images/s)")])]
+    low, high = min(rates), max(rates)
+    assert len(ticks) >= 4
+    assert len([tick for tick in ticks if 0.6 * low <= tick <= 1.7 * high]) >= 3
+
+
+def test_the_runs_compared_are_of_the_same_classes(tmp_path: Path) -> None:
+    """Those of most runs, the lowest and the highest of them."""
+    for i, miou in enumerate((0.5, 0.25, 0.375)):
+        make_run(tmp_path / str(i), f"seed={i}", miou=miou)
+    for i, miou in enumerate((0.125, 0.75)):
+        make_run(tmp_path / f"other{i}", f"seed={i}", "dataset=ade20k", classes={"wall": miou}, miou=miou)
+    low, high = extremes(runs(tmp_path))
+    assert (low.folder.name, high.folder.name) == ("1", "0")
+    assert extremes([low]) == (low, low)
+    with pytest.raises(ValueError, match="none of the runs is finished"):
+        extremes([])
 
 
 def test_classes_are_ordered_by_what_the_second_gains(tmp_path: Path, texts: Callable[[], list[str]]) -> None:

@@ -35,7 +35,38 @@ def test_each_state_is_recognised_with_its_reason(tmp_path: Path) -> None:
     nan = make_run(tmp_path / "nan", "seed=6", miou=None)
     (nan / "metrics.csv").write_text("step,train/loss\nnan,1\n")
     assert states(tmp_path)["nan"][0] == "crashed"
-    assert found["half"] == ("crashed", "results.json lacks val, best or steps")
+    assert found["half"] == ("crashed", "results.json: val is missing")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "reason"),
+    [
+        ("val", "miou", True, "val has no miou between 0 and 1, but True"),
+        ("val", "miou", float("nan"), "val has no miou between 0 and 1, but nan"),
+        ("best", "miou", 52.5, "best has no miou between 0 and 1, but 52.5"),
+        ("best", "miou", None, "best has no miou between 0 and 1, but None"),
+        ("val", "classes", [0.5, 0.25], "val has classes as a list, and not an IoU by name"),
+        ("best", "classes", {"road": "0.5"}, "best has an IoU of '0.5' for road"),
+        (None, "val", [1], "val is a list"),
+        (None, "steps", True, "steps is True"),
+        (None, "steps", float("nan"), "steps is nan"),
+        (None, "steps", -1, "steps is -1"),
+        (None, "parameters", "many", "parameters is 'many'"),
+    ],
+)
+def test_results_of_a_wrong_type_do_not_count(
+    part: str | None, key: str, value: object, reason: str, tmp_path: Path
+) -> None:
+    path = make_run(tmp_path / "seed-0") / "results.json"
+    results = json.loads(path.read_text())
+    (results if part is None else results[part])[key] = value
+    path.write_text(json.dumps(results))
+    assert states(tmp_path) == {"seed-0": ("crashed", f"results.json: {reason}")}
+
+
+def test_a_class_that_does_not_occur_is_no_fault(tmp_path: Path) -> None:
+    make_run(tmp_path / "seed-0", classes={"road": 1, "pole": None, "sky": 0.0})
+    assert states(tmp_path) == {"seed-0": ("finished", "")}
 
 
 def test_checkpoints_count_as_progress_unless_they_are_cut_off(tmp_path: Path) -> None:
@@ -138,18 +169,53 @@ def test_places_without_runs_are_refused(tmp_path: Path) -> None:
         find_runs([tmp_path])
 
 
-def test_evaluations_are_read_and_broken_ones_left_out(tmp_path: Path) -> None:
+def test_evaluations_are_read_and_broken_ones_told(tmp_path: Path) -> None:
     run = make_run(tmp_path / "seed-0", evaluations={"last/shapes-val-none": 0.5, "best/shapes-val-flip": 0.625})
-    (run / "eval/last/broken").mkdir()
-    (run / "eval/last/broken/results.json").write_text("{")
-    (run / "eval/last/unlabelled").mkdir()
-    (run / "eval/last/unlabelled/results.json").write_text('{"pictures": 3}')
+    broken = {
+        "cut": ("{", "results.json cannot be read"),
+        "empty": ("{}", "val is missing"),
+        "per-cent": ('{"val": {"miou": 50.0}}', "val has no miou between 0 and 1, but 50.0"),
+        "sizes": ('{"val": {"miou": 0.5}, "object_sizes": [1]}', "object_sizes is a list"),
+        "unlabelled": ('{"pictures": 3}', ""),
+    }
+    for name, (text, _) in broken.items():
+        (run / "eval/last" / name).mkdir()
+        (run / "eval/last" / name / "results.json").write_text(text)
+    (run / "eval/last/folder/results.json").mkdir(parents=True)
     found = read_run(run)
     assert not isinstance(found, str)
     assert {key: one["val"]["miou"] for key, one in found.evaluations.items()} == {
         "best/shapes-val-flip": 0.625,
         "last/shapes-val-none": 0.5,
     }
+    left_out = find_runs([tmp_path]).left_out
+    assert [Path(line.partition(": ")[0]).parent.name for line in left_out] == [
+        *("cut", "empty", "folder", "per-cent", "sizes")
+    ]
+    for line in left_out:
+        name = Path(line.partition(": ")[0]).parent.name
+        assert broken.get(name, ("", "results.json cannot be read"))[1] in line
+
+
+def test_records_of_accuracy_that_do_not_count_are_told(tmp_path: Path) -> None:
+    make_run(tmp_path / "seed-0")
+    records = tmp_path / "imagenet"
+    records.mkdir()
+    (records / "a.json").write_text('{"backbone": "vit_s16", "top1": 0.837, "pictures": 50000}')
+    (records / "b.json").write_text('{"backbone": "vit_s16", "top1": 83.7}')
+    (records / "c.json").write_text('{"backbone": "vit_s16"')
+    (records / "d.json").write_text("[]")
+    (records / "e.json").write_text('{"top1": 0.5}')
+    (records / "f.json").mkdir()
+    (records / "notes.txt").touch()
+    found = find_runs([tmp_path])
+    assert found.accuracies == [{"backbone": "vit_s16", "top1": 0.837}]
+    told = {Path(line.partition(": ")[0]).name: line.partition(": ")[2] for line in found.left_out}
+    assert list(told) == ["b.json", "c.json", "d.json", "e.json", "f.json", "notes.txt"]
+    assert told["b.json"] == "needs backbone and top1 from 0 to 1, and has 'vit_s16' and 83.7"
+    assert told["c.json"].startswith("c.json cannot be read")
+    assert told["d.json"] == "d.json holds a list"
+    assert told["f.json"].startswith("f.json cannot be read")
 
 
 @pytest.mark.parametrize("backbone", ["vit_t16", "vit_s32", "vit_b8", "deit_b16", "vit_b16_orig", "vit_micro"])

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from segmenter_pl.analysis.formats import csv_text, latex_text, markdown_text, shown
 from segmenter_pl.analysis.runs import Run, find_runs
@@ -39,6 +41,52 @@ def test_a_row_says_what_the_files_say(tmp_path: Path) -> None:
         "parameters": 1234,
         "images_per_second": 40.0,
     }
+
+
+def test_parameters_are_recorded_and_only_else_counted_in_the_checkpoint(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "seed-0", numbers=1234)
+    unfinished = make_run(tmp_path / "seed-1", "seed=1", miou=None, numbers=77)
+    results = json.loads((run / "results.json").read_text())
+    (run / "results.json").write_text(json.dumps({**results, "parameters": 5678}))
+    assert [row["parameters"] for row in run_table(find_runs([tmp_path]).runs)] == [5678, 77]
+    (run / "checkpoints" / "last.ckpt").unlink()
+    (unfinished / "checkpoints" / "last.ckpt").write_bytes(b"")
+    assert [row["parameters"] for row in run_table(find_runs([tmp_path]).runs)] == [5678, None]
+
+
+@pytest.mark.parametrize(
+    ("name", "short"),
+    [
+        ("regularization/experiment-camvid_max-steps-200-a0ee4302", "regularization"),
+        ("decoder/a0ee4302", "decoder"),
+        ("camvid_seg_t16_mask", "camvid_seg_t16_mask"),
+        ("mine/deadbeef1", "mine/deadbeef1"),
+        ("mine/second", "mine/second"),
+    ],
+)
+def test_ablations_go_by_their_own_name(name: str, short: str, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "seed-0")
+    for file in ("config.yaml", "results.json"):
+        content = yaml.safe_load((run / file).read_text())
+        (content if file == "config.yaml" else content["config"])["name"] = name
+        (run / file).write_text(json.dumps(content))
+    assert run_table(find_runs([tmp_path]).runs, ["name"]) == [{"name": short}]
+
+
+def test_settings_tell_nothing_of_what_a_run_does_not_have(tmp_path: Path) -> None:
+    """Decay and buffers belong to the average of weights, which one of the runs has."""
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", "callbacks=ema")
+    settings = [row["settings"] for row in run_table(find_runs([tmp_path]).runs)]
+    assert "decay" not in settings[0]
+    assert "ema=EMAWeightAveraging decay=" in settings[1]
+    assert "_target_" not in settings[1]
+
+
+def test_anything_of_an_evaluation_can_be_a_column(tmp_path: Path) -> None:
+    make_run(tmp_path / "seed-0", evaluations={"last/shapes-val-none": 0.375}, evaluation_speed=12.5)
+    names = ["last/val-none", "last/val-none/speed/images_per_second", "last/val-none/object_sizes/medium/miou"]
+    assert list(run_table(find_runs([tmp_path]).runs, names)[0].values()) == [0.375, 12.5, 0.125]
 
 
 def test_an_unfinished_run_shows_how_far_it_came(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ def small(odd: Path, tmp_path: Path) -> Path:
 
 
 def numbers(results: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in results.items() if key not in ("config", "command", "versions")}
+    return {key: value for key, value in results.items() if key not in ("speed", "config", "command", "versions")}
 
 
 def test_two_devices_give_the_same_bits_as_one(small: Path, tmp_path: Path) -> None:

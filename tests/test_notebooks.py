@@ -16,6 +16,7 @@ from segmenter_pl import Predictor, load_segmenter
 from segmenter_pl.data.dataset import SegmentationDataset
 from segmenter_pl.inspection import inspect, mistakes, sheet, survey, validation_set
 from segmenter_pl.train import train
+from tests.made_runs import make_run
 from tests.test_train import tiny_run
 
 ROOT = Path(__file__).parents[1]
@@ -24,12 +25,16 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two finished runs and one that is not."""
+    """Two finished runs, one on another dataset, one that has just begun, one that is none, and a note."""
     folder = tmp_path_factory.mktemp("runs")
     for name, depth in (("shallow", 1), ("deep", 2)):
         train(tiny_run(folder / name / "seed-0", f"backbone.depth={depth}"))
     (folder / "begun" / "seed-0").mkdir(parents=True)
     (folder / "begun" / "seed-0" / "config.yaml").write_text((folder / "deep/seed-0/config.yaml").read_text())
+    make_run(folder / "other" / "seed-0", "dataset=ade20k", miou=0.125, classes={"wall": 0.125})
+    started = make_run(folder / "started" / "seed-0", "tag=started", miou=None)
+    (started / "metrics.csv").write_text("step,train/loss\n10,2.0\n")
+    (folder / "notes.txt").touch()
     return folder
 
 
@@ -55,8 +60,12 @@ def streams(outputs: list[Any]) -> str:
 
 def test_results_shows_tables_and_plots(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = executed("01_results.ipynb", runs, monkeypatch)
-    assert "3 runs, 2 finished" in streams(outputs)
-    assert "crashed: begun/seed-0: no progress" in streams(outputs)
+    said = streams(outputs)
+    assert "5 runs, 3 finished" in said
+    assert "crashed: begun/seed-0: no progress" in said
+    assert "unfinished: started/seed-0: step 10 of 300" in said
+    assert "passed over: notes.txt: belongs to no run" in said
+    assert "unfinished: has no val/miou over step" in said
     tables = texts(outputs, "text/markdown")
     for name in ("shallow", "deep"):
         results = json.loads((runs / name / "seed-0/results.json").read_text())

@@ -54,9 +54,8 @@ def test_what_is_not_finished_is_told_with_the_reason(runs: Path) -> None:
     assert code == 0
     assert len(said.splitlines()) == 2 + 5
     assert told == (
-        "Not finished (2):\n"
-        f"  {runs / 'mask-1'}: unfinished, step 30 of 300\n"
-        f"  {runs / 'zz'}: duplicate, same settings and seed as {runs / 'linear-0'}\n"
+        f"Not finished (1):\n  {runs / 'mask-1'}: unfinished, step 30 of 300\n"
+        f"Duplicates (1):\n  {runs / 'zz'}: duplicate, same settings and seed as {runs / 'linear-0'}\n"
         f"Passed over (1):\n  {runs / 'notes.txt'}: belongs to no run\n"
     )
 
@@ -71,12 +70,13 @@ def test_groups(runs: Path) -> None:
 
 
 def test_paper_tables_take_finished_runs_and_accuracies(tmp_path: Path) -> None:
-    make_run(tmp_path / "a" / "seed-0", "dataset=ade20k", "backbone=vit_s16", "decoder=linear", miou=0.45, steps=160000)
+    make_run(tmp_path / "a" / "seed-0", "experiment=ade20k_seg_s16_linear", miou=0.45, steps=160000)
     (tmp_path / "imagenet").mkdir()
     (tmp_path / "imagenet" / "vit_s16.json").write_text('{"backbone": "vit_s16", "top1": 0.84}')
-    (tmp_path / "imagenet" / "odd.json").write_text("[]")
+    (tmp_path / "imagenet" / "odd.json").write_text('{"backbone": "vit_s16", "top1": 83.7}')
     code, said, told = segmenter("results", tmp_path, "--paper", "table3", "--format", "csv")
-    assert (code, told) == (0, "")
+    assert code == 0
+    assert f"Passed over (1):\n  {tmp_path / 'imagenet' / 'odd.json'}: needs backbone and top1 from 0 to 1" in told
     (row,) = [row for row in csv.DictReader(said.splitlines()) if row["backbone"] == "vit_s16"]
     assert float(row["imagenet_top1 difference"]) == pytest.approx(0.84 - 0.837)
     assert float(row["miou_ss difference"]) == pytest.approx(0.45 - 0.4537)
@@ -95,7 +95,10 @@ def test_paper_tables_take_finished_runs_and_accuracies(tmp_path: Path) -> None:
         (("plot", "heat-map", "{runs}", "-o", "x.txt"), "x.txt: give the name of a picture"),
         (("plot", "dataset-size", "{runs}", "-o", "x.png"), "fewer than two sizes"),
         (("plot", "curves", "{runs}/notes.txt", "-o", "x.png"), "notes.txt holds no row"),
-        (("plot", "curves", "{runs}", "-o", "x.png", "--y-key", "val_iou"), "has no val_iou over step: it logged"),
+        (
+            ("plot", "curves", "{runs}", "-o", "x.png", "--y-key", "val_iou"),
+            "has no val_iou over step, nor has any of 3",
+        ),
         (("plot", "classes", "{runs}", "{runs}", "-o", "x.png"), "holds 3 runs: give one"),
         (("plot", "speed", "{runs}/mask-1", "-o", "x.png"), "none of the runs is finished"),
     ],
@@ -110,13 +113,50 @@ def test_mistakes_are_one_sentence(words: tuple[str, ...], sentence: str, runs: 
     assert {path.name for path in tmp_path.iterdir()} == {"runs"}
 
 
+@pytest.mark.parametrize(
+    "words", [("results",), *((("plot", kind)) for kind in ("curves", "speed", "heat-map", "dataset-size"))]
+)
+def test_every_command_tells_what_did_not_count(words: tuple[str, ...], tmp_path: Path) -> None:
+    """A crashed run, a broken configuration, a duplicate, a checkpoint cut off, foreign files; ten of a kind."""
+    for i, size in enumerate((10, 20)):
+        make_run(tmp_path / "runs" / f"a{i}", f"dataset.train_images={size}", numbers=9)
+    (tmp_path / "runs/a1/checkpoints/last.ckpt").write_bytes(b"PK")
+    make_run(tmp_path / "runs" / "b", "dataset.train_images=10")
+    (make_run(tmp_path / "runs" / "c", "seed=7") / "results.json").write_text("{")
+    (tmp_path / "runs" / "d").mkdir()
+    (tmp_path / "runs" / "d" / "config.yaml").write_text("a: [")
+    for i in range(12):
+        (tmp_path / "runs" / f"notes{i}.txt").touch()
+    options = [] if words == ("results",) else ["-o", tmp_path / "plot.png"]
+    options += ["--x-key", "dataset.train_images", "--y-key", "seed"] if "heat-map" in words else []
+    for everything in ((), ("--all",)):
+        code, _, told = segmenter(*words, tmp_path / "runs", *options, *everything)
+        assert code == 0
+        assert f"{tmp_path / 'runs/b'}: duplicate, same settings and seed as {tmp_path / 'runs/a0'}\n" in told
+        assert f"{tmp_path / 'runs/c'}: crashed, results.json cannot be read" in told
+        assert ("more (--all tells them)" in told) == (not everything)
+        if everything:
+            assert f"{tmp_path / 'runs/d'}: config.yaml cannot be read" in told
+            assert told.count("belongs to no run") == 12
+        if "curves" not in words:  # which need no checkpoint
+            assert f"Finished, but (1):\n  {tmp_path / 'runs/a1'}: last.ckpt cut off\n" in told
+
+
 @pytest.mark.parametrize("kind", ["heat-map", "speed"])
-def test_plots_of_finished_runs(kind: str, runs: Path, tmp_path: Path) -> None:
+def test_plots_of_finished_runs(kind: str, tmp_path: Path) -> None:
+    for i, miou in enumerate((0.5, 0.25, None)):
+        make_run(tmp_path / "runs" / str(i), f"seed={i}", miou=miou)
     out = tmp_path / "plots" / "plot.png"
-    code, said, told = segmenter("plot", kind, runs, "-o", out)
+    code, said, told = segmenter("plot", kind, tmp_path / "runs", "-o", out)
     assert (code, said) == (0, f"→ {out}\n")
-    assert told.startswith("Left out (2):\n")
+    assert told == f"Not finished (1):\n  {tmp_path / 'runs' / '2'}: unfinished, step 30 of 300\n"
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_unlike_runs_are_not_averaged(runs: Path, tmp_path: Path) -> None:
+    code, _, told = segmenter("plot", "heat-map", runs, "-o", tmp_path / "plot.png")
+    assert code == 1
+    assert "the runs differ in decoder beside backbone.drop_path_rate and backbone.dropout" in told
 
 
 def test_classes_of_two_runs(runs: Path, tmp_path: Path) -> None:
@@ -125,8 +165,26 @@ def test_classes_of_two_runs(runs: Path, tmp_path: Path) -> None:
     assert out.read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("words", [("results",), ("plot",), ("plot", "curves"), ("plot", "heat-map"), ("accuracy",)])
-def test_help_teaches(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize(
+    ("words", "taught"),
+    [
+        (
+            ("results",),
+            ("--paper", "table2", "--group", "last/val-none", "--all", "segmenter results runs --paper table3"),
+        ),
+        (("plot",), ("curves", "speed", "dataset-size", "classes", "heat-map")),
+        (("plot", "curves"), ("--x-key", "--label", "log.txt", "logs.yml", "vis_data/scalars.json", "--y-key mIoU -o")),
+        (("plot", "speed"), ("--of", "training", "last/val-none", "--published", "Figure 4")),
+        (("plot", "heat-map"), ("--x-key", "backbone.drop_path_rate", "Table 2", "--value")),
+        (
+            ("accuracy",),
+            ("--imagenet", "--resize", "n01440764", "segmenter accuracy vit_t16 --imagenet /data/imagenet"),
+        ),
+    ],
+)
+def test_help_teaches(words: tuple[str, ...], taught: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each option, what it takes, and an example that can be typed."""
+    monkeypatch.setenv("COLUMNS", "300")
     code, said, _ = segmenter(*words, "--help")
     assert code == 0
-    assert "-o" in said or "curves" in said
+    assert [one for one in taught if one not in said] == []

@@ -62,7 +62,7 @@ def test_run_directory_holds_what_the_design_lists(finished: tuple[Path, float])
     checkpoints = {"checkpoints/best.ckpt", "checkpoints/last.ckpt"}
     assert names == checkpoints | panels | {"config.yaml", "metrics.csv", "results.json"}
     results = json.loads((run_dir / "results.json").read_text())
-    assert {"val", "best", "steps", "faults", "config", "command", "versions"} == set(results)
+    assert {"val", "best", "steps", "faults", "files", "parameters", "config", "command", "versions"} == set(results)
     assert results["faults"] == {"skipped_steps": 0, "unreadable": []}
     assert {"miou", "pixel_accuracy", "mean_accuracy", "loss", "classes"} == set(results["val"])
     assert results["steps"] == 4

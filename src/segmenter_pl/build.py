@@ -104,10 +104,18 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
             "palette": [list(color) for color in classes.palette],
             "ignore_index": classes.ignore_index,
             "pictures": datamodule.pictures,
-            "files": datamodule.fingerprint(),
+            "files": fingerprint(datamodule),
             "versions": versions(),
         },
     )
+
+
+def fingerprint(datamodule: SegmentationDataModule) -> dict[str, Any] | None:
+    """The data's fingerprint; None for data that no file holds, or that are not there (any more)."""
+    try:
+        return datamodule.fingerprint()
+    except FileNotFoundError:
+        return None
 
 
 def _class_weights(setting: Any, datamodule: SegmentationDataModule) -> Sequence[float] | None:

@@ -8,6 +8,7 @@ import typer
 
 from segmenter_pl.commands import (
     accuracy,
+    benchmark,
     browse,
     check,
     convert,
@@ -16,7 +17,7 @@ from segmenter_pl.commands import (
     plot,
     predict,
     prepare,
-    results_table,
+    results,
     zoo,
 )
 
@@ -28,9 +29,10 @@ app.command(epilog=check.EPILOG)(check.check)
 app.command(epilog=browse.EPILOG)(browse.browse)
 app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=export.EPILOG)(export.export)
-app.command("results", epilog=results_table.EPILOG)(results_table.results)
+app.command("results", epilog=results.EPILOG)(results.results)
 app.add_typer(plot.app, name="plot")
 app.command(epilog=accuracy.EPILOG)(accuracy.accuracy)
+app.command(epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command(epilog=dashboard.EPILOG)(dashboard.dashboard)
 app.command()(zoo.zoo)
 app.command("eval-zoo", epilog=zoo.EPILOG)(zoo.eval_zoo)

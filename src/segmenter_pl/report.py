@@ -83,6 +83,8 @@ def write_config(config: dict[str, Any], run_dir: Path) -> None:
 def write_results(task: SegmentationTask, config: dict[str, Any], run_dir: Path) -> dict[str, Any]:
     """`results.json`: fractions, not percent; `val` is of the last weights, `best` of the best."""
     results = {**_record(task, config), "best": task.best, "steps": task.trainer.global_step, "faults": task.faults}
+    results["parameters"] = sum(parameter.numel() for parameter in task.model.parameters())
+    results["files"] = task.checkpoint_info.get("files")
     _write(run_dir / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 

@@ -42,7 +42,7 @@ def train(config: DictConfig) -> float:
     Raises SystemExit with 128 + the signal's number where SIGINT or SIGTERM ends the run.
     """
     # Heavy imports wait until here, so that --help and shell completion are quick.
-    from contextlib import nullcontext, suppress
+    from contextlib import nullcontext
     from pathlib import Path
 
     from lightning.pytorch.utilities import rank_zero_only
@@ -61,9 +61,8 @@ def train(config: DictConfig) -> float:
         if config.resume != "never" and (run_dir / "results.json").exists():
             results = report.read_results(run_dir)
             resume.refuse_other_settings(results["config"], settings, run_dir / "results.json")
-            with suppress(FileNotFoundError):  # data that are gone say nothing against a result
-                now = build.build_datamodule(config).fingerprint()
-                resume.refuse_other_files(run_dir / "results.json", results.get("files"), now)
+            now = build.fingerprint(build.build_datamodule(config))
+            resume.refuse_other_files(run_dir / "results.json", results.get("files"), now)
             print(f"Finished before (tag=… trains afresh). {report.summary(results, run_dir)}")
             return results["best"]["miou"]
         try:

@@ -1,37 +1,26 @@
-"""Learning curves: any logged value over any other, of our runs and of other implementations."""
+"""Logs that are to be drawn as learning curves: of our runs, of other implementations, under names that tell them."""
 
-import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import yaml
 
-from segmenter_pl.analysis.drawing import drawn, faint_grid, look, spread_out
-from segmenter_pl.analysis.logs import Row, holds_log, our_key, read_log
+from segmenter_pl.analysis.logs import Row, holds_log, read_log
 from segmenter_pl.analysis.runs import Run, find_runs
 from segmenter_pl.analysis.settings import differing
 from segmenter_pl.analysis.tables import value
 
-LABELS = {
-    "step": "optimizer step",
-    "epoch": "epoch",
-    "val/miou": "validation mIoU (fraction)",
-    "val/pixel_accuracy": "validation pixel accuracy (fraction)",
-    "val/mean_accuracy": "validation mean accuracy (fraction)",
-    "val/loss": "validation loss",
-    "train/loss": "training loss",
-    "train/images_per_second": "training speed (images/s)",
-    "train/peak_memory_gb": "peak memory (GB)",
-    "lr/encoder": "learning rate of the encoder",
-}
-LABEL_GAP = 0.05  # between values at the ends of curves, of the axes' height
-
 
 @dataclass
 class Curves:
-    """Logs by label, and what a logs.yml says of the axes."""
+    """Logs by label, and what a logs.yml says of the axes.
+
+    Attributes:
+        low, high: ends of the y-axis; of rates in per cent, as the official code writes them.
+        left_out: `path: reason`.
+    """
 
     logs: dict[str, list[Row]] = field(default_factory=dict)
     low: float | None = None
@@ -59,7 +48,7 @@ def gather(places: Sequence[Path], labels: Sequence[str] = ()) -> Curves:
         elif place.is_dir() and (runs := _runs(place, curves)) is not None:
             found += runs
         else:
-            found.append((_name(place), read_log(place)))
+            found.append((_name(place), read_log(place, curves.left_out)))
     runs = [one for one in found if isinstance(one, Run)]
     names = dict(zip((run.folder for run in runs), _labels(runs), strict=True))
     for one in found:
@@ -92,20 +81,29 @@ def _runs(place: Path, curves: Curves) -> list[Run] | None:
         if holds_log(place):
             return None
         raise
-    curves.left_out += [f"{run.folder}: {run.reason}" for run in found.runs if run.status in ("duplicate", "crashed")]
+    for run in found.runs:
+        if run.status in ("duplicate", "crashed"):
+            curves.left_out.append(f"{run.folder}: {run.status}, {run.reason}")
+        elif not run.rows:
+            curves.left_out.append(f"{run.folder}: {run.status}, and has no metrics.csv with rows")
+    curves.left_out += found.left_out
     return [run for run in found.runs if run.status in ("finished", "unfinished") and run.rows]
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """How each run differs from the others: its name or its settings, its seed, and whether it has ended."""
-    varying = differing([run.config for run in runs])
+    """How each run differs from the others: its name, its settings among those of that name, its seed, its state."""
+    named: dict[str, list[Run]] = defaultdict(list)
+    for run in runs:
+        named[str(value(run, "name"))].append(run)
+    varying = {name: differing([run.config for run in members]) for name, members in named.items()}
     seeds = len({run.config.get("seed") for run in runs}) > 1
-    names = len({value(run, "name") for run in runs}) > 1
     labels = []
     for run in runs:
-        label = str(value(run, "name")) if names else value(run, "settings", varying) or str(value(run, "name"))
-        label += f", seed {run.config.get('seed')}" if seeds else ""
-        labels.append(label + (", unfinished" if run.status == "unfinished" else ""))
+        name = str(value(run, "name"))
+        settings = str(value(run, "settings", varying[name]))
+        parts = [name if len(named) > 1 or not settings else "", settings]
+        parts += [f"seed {run.config.get('seed')}" if seeds else "", "unfinished" if run.status == "unfinished" else ""]
+        labels.append(", ".join(filter(None, parts)))
     return labels
 
 
@@ -124,66 +122,4 @@ def _listed(path: Path, curves: Curves) -> list[tuple[str, list[Row]]]:
             f"{path} cannot be read as a list of logs ({' '.join(repr(error).split())[:120]}): it needs logs: "
             "{LABEL: PATH}, and may have root, vmin, vmax, epochs"
         ) from error
-    return [(str(label), read_log(root / str(log))[:rows]) for label, log in entries.items()]
-
-
-def series(rows: Sequence[Row], x_key: str, y_key: str) -> tuple[list[float], list[float]]:
-    """The values of two keys where both were logged; empty if never."""
-    pairs = [(row[x_key], row[y_key]) for row in rows if x_key in row and y_key in row and math.isfinite(row[y_key])]
-    return [x for x, _ in pairs], [y for _, y in pairs]
-
-
-def draw_curves(curves: Curves, path: Path, x_key: str = "step", y_key: str = "val/miou") -> list[str]:
-    """One line per log, its last value marked with × and written beside it.
-
-    Args:
-        x_key, y_key: by our names or the writer's (val_mean_iou, mIoU); fractions, whoever wrote them.
-    Returns: a line on each curve: its label and last value.
-    Raises: ValueError where a log lacks a key; the message lists what it has.
-    """
-    x_key, y_key = our_key(x_key), our_key(y_key)
-    points = {}
-    for label, rows in curves.logs.items():
-        points[label] = series(rows, x_key, y_key)
-        if not points[label][0]:
-            keys = ", ".join(dict.fromkeys(key for row in rows for key in row))
-            raise ValueError(f"{label} has no {y_key} over {x_key}: it logged {keys}")
-    low, high = _limits([y for _, ys in points.values() for y in ys], curves)
-    with drawn(path, height=4.2 + 0.22 * max(len(points) - 4, 0)) as (axes,):
-        last = [ys[-1] for _, ys in points.values()]
-        places = spread_out([(y - low) / (high - low) for y in last], LABEL_GAP)
-        for number, ((label, (xs, ys)), place) in enumerate(zip(points.items(), places, strict=True)):
-            style = look(number) | {"marker": "." if len(xs) < 60 else None}
-            axes.plot(xs, ys, label=label, linewidth=1.6, **style)
-            axes.plot(xs[-1], ys[-1], marker="x", markersize=8, markeredgewidth=2, color=style["color"])
-            axes.annotate(
-                f"{ys[-1]:.4f}" if abs(ys[-1]) < 10 and not y_key.startswith("lr/") else f"{ys[-1]:.4g}",
-                (1.01, place),
-                xycoords="axes fraction",
-                color=style["color"],
-                va="center",
-                fontsize=9,
-            )
-        axes.set(xlabel=LABELS.get(x_key, x_key), ylabel=LABELS.get(y_key, y_key), ylim=(low, high))
-        faint_grid(axes)
-        _legend(axes, len(points))
-    return [f"{label}: {y_key} {ys[-1]:.4f} at {x_key} {xs[-1]:g}" for label, (xs, ys) in points.items()]
-
-
-def _legend(axes: Any, count: int) -> None:
-    if count > 4:
-        axes.legend(
-            loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=1 if count < 8 else 2, fontsize=8, frameon=False
-        )
-    else:
-        axes.legend(fontsize=9)
-
-
-def _limits(values: Sequence[float], curves: Curves) -> tuple[float, float]:
-    """The values' range and a tenth of it on both sides."""
-    margin = 0.1 * (max(values) - min(values)) or 0.1 * abs(max(values)) or 1.0
-    low = min(values) - margin if curves.low is None else curves.low
-    high = max(values) + margin if curves.high is None else curves.high
-    if not low < high:
-        raise ValueError(f"vmin {low:g} is not below vmax {high:g}")
-    return low, high
+    return [(str(label), read_log(root / str(log), curves.left_out)[:rows]) for label, log in entries.items()]

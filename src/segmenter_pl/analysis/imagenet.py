@@ -1,7 +1,7 @@
 """Accuracy of a backbone with its classification head on ImageNet's validation pictures (Table 3 of the paper)."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -41,35 +41,38 @@ class Accuracy:
         return self.correct5 / self.pictures
 
 
-class ImageNetVal(Dataset[tuple[Tensor, int]]):
+def pictures_of_imagenet(root: Path) -> list[tuple[Path, int]]:
     """Pictures and class numbers of `ROOT/val/<wnid>/`, or of ROOT itself; classes are the sorted 1000 wnids.
 
     Raises: FileNotFoundError, ValueError where the folder is not laid out like this; the message says how it should be.
     """
+    folder = root / "val" if (root / "val").is_dir() else root
+    if not folder.is_dir():
+        raise FileNotFoundError(f"--imagenet {root} is no folder: give the one that holds val/")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and WNID.fullmatch(entry.name))
+    if len(names) != CLASSES:
+        flat = any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
+        hint = " (the pictures lie there unsorted: move each into the folder of its class)" if flat else ""
+        raise ValueError(
+            f"--imagenet {root}: {folder} has {len(names)} folders named like n01440764, and the 1000 classes are "
+            f"counted by their order{hint}"
+        )
+    samples = [
+        (path, number)
+        for number, name in enumerate(names)
+        for path in sorted((folder / name).iterdir())
+        if path.suffix.lower() in SUFFIXES
+    ]
+    if not samples:
+        raise ValueError(f"--imagenet {root}: there is no picture ({', '.join(SUFFIXES)}) in the folders of {folder}")
+    return samples
 
-    def __init__(self, root: Path, transform: Callable[[Image.Image], Tensor]) -> None:
-        self.transform = transform
-        folder = root / "val" if (root / "val").is_dir() else root
-        if not folder.is_dir():
-            raise FileNotFoundError(f"--imagenet {root} is no folder: give the one that holds val/")
-        names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and WNID.fullmatch(entry.name))
-        if len(names) != CLASSES:
-            flat = any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir())
-            hint = " (the pictures lie there unsorted: move each into the folder of its class)" if flat else ""
-            raise ValueError(
-                f"--imagenet {root}: {folder} has {len(names)} folders named like n01440764, and the 1000 classes are "
-                f"counted by their order{hint}"
-            )
-        self.samples = [
-            (path, number)
-            for number, name in enumerate(names)
-            for path in sorted((folder / name).iterdir())
-            if path.suffix.lower() in SUFFIXES
-        ]
-        if not self.samples:
-            raise ValueError(
-                f"--imagenet {root}: there is no picture ({', '.join(SUFFIXES)}) in the folders of {folder}"
-            )
+
+class ImageNetVal(Dataset[tuple[Tensor, int]]):
+    """What `pictures_of_imagenet` lists, read and transformed. Raises ValueError for a picture that cannot be read."""
+
+    def __init__(self, samples: Sequence[tuple[Path, int]], transform: Callable[[Image.Image], Tensor]) -> None:
+        self.samples, self.transform = samples, transform
 
     def __len__(self) -> int:
         return len(self.samples)

@@ -41,32 +41,57 @@ def our_key(key: str) -> str:
     return OFFICIAL.get(key) or MMSEG.get(key, key)
 
 
-def read_log(path: Path) -> list[Row]:
+def read_log(path: Path, left_out: list[str] | None = None) -> list[Row]:
     """The logged rows of a run directory, or of one file, in the order of the file; a row lacks what it did not log.
 
+    Args:
+        left_out: where given, it gets `path: reason` of other logs in the folder that do not count.
     Raises:
         FileNotFoundError: there is no such file, or no log in the folder.
-        ValueError: the file is none of the known logs.
+        ValueError: a file is none of the known logs, or there is no row.
     """
     if path.is_dir():
-        if not (found := _logs(path)):
-            raise FileNotFoundError(f"{path} holds no log: there is no {', '.join(LOGS)}")
-        path = found[0]
-    if not path.is_file():
+        rows = _joined(path, [] if left_out is None else left_out)
+    elif path.is_file():
+        rows = _rows(path)
+    else:
         raise FileNotFoundError(f"{path} does not exist: give a run directory or a log file")
-    rows = read_metrics(path) if path.suffix == ".csv" else list(_json_rows(path))
     if not rows:
         raise ValueError(f"{path} holds no row of numbers yet")
     return rows
 
 
+def _rows(path: Path) -> list[Row]:
+    return read_metrics(path) if path.suffix == ".csv" else list(_json_rows(path))
+
+
+def _joined(folder: Path, left_out: list[str]) -> list[Row]:
+    """The rows of a folder's logs. MMSegmentation writes a file for each start of a training: of steps that were done
+    twice the later start counts."""
+    kinds = [found for name in LOGS if (found := sorted(folder.glob(name)))]  # names hold the time of the start
+    if not kinds:
+        raise FileNotFoundError(f"{folder} holds no log: there is no {', '.join(LOGS)}")
+    counted, *others = kinds
+    left_out += [f"{path}: {counted[0].name} beside it counts" for paths in others for path in paths]
+    rows: list[Row] = []
+    before: list[Path] = []
+    for path in counted:
+        if not (later := _rows(path)):
+            left_out.append(f"{path}: holds no row of numbers")
+            continue
+        begins = min([row["step"] for row in later if row.keys() >= {"step", "train/loss"}], default=math.inf)
+        kept = [row for row in rows if row.get("step", 0) < begins]
+        if not kept:
+            left_out += [f"{one}: {path.relative_to(folder)} begins again, at step {begins:g}" for one in before]
+            before = []
+        rows = kept + later
+        before.append(path)
+    return rows
+
+
 def holds_log(folder: Path) -> bool:
     """Whether a folder is the run directory of one of the implementations."""
-    return bool(_logs(folder))
-
-
-def _logs(folder: Path) -> list[Path]:
-    return [path for name in LOGS for path in sorted(folder.glob(name))]
+    return any(any(folder.glob(name)) for name in LOGS)
 
 
 def read_metrics(path: Path) -> list[Row]:

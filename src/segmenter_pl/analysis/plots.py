@@ -1,68 +1,115 @@
-"""Plots over runs: mIoU over speed, over the size of the dataset, by class, and as a heat map of a sweep."""
+"""Plots over runs: mIoU over speed, and by class between two runs."""
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from segmenter_pl.analysis.drawing import drawn, faint_grid, look
-from segmenter_pl.analysis.published import Published, facts
+from segmenter_pl.analysis.drawing import Legend, drawn, faint_grid, look, marks_of, plain_log_ticks
+from segmenter_pl.analysis.matching import Published, facts
 from segmenter_pl.analysis.runs import Run
-from segmenter_pl.analysis.settings import differing, option, value_of
-from segmenter_pl.analysis.tables import value
+from segmenter_pl.analysis.settings import differing
+from segmenter_pl.analysis.tables import evaluation_columns, value
 
 MOST_CLASSES = 40
+LETTERS = 85  # of a line above the bars
 MIOU = "validation mIoU (fraction)"
 OTHERS = "other methods"
+PUBLISHED = ", published"  # ends the names of series that stand among ours
 Groups = dict[str, dict[str, list[tuple[float, float]]]]  # (speed, mIoU) by series and model
 SPEED = "images_per_second_v100_512"  # as published
+TRAINING = "training"  # whose speed
+EVALUATED = "last/val-none"  # the evaluation that the paper's figure is about
+WIDTH = 6.4  # of a panel, inches
 
 
-def draw_speed(runs: Sequence[Run], published: Sequence[Published], path: Path) -> None:
-    """mIoU of the last weights over training speed, a line for each decoder and patch size (the paper's Figure 4).
+def draw_speed(runs: Sequence[Run], published: Sequence[Published], path: Path, of: str | None = None) -> list[str]:
+    """mIoU over speed, a line for each decoder, patch size, and whatever else the runs differ in (the paper's
+    Figure 4). Runs that differ in their seed alone are one point.
 
     Args:
-        published: rows whose inference speed on a V100 and single-scale mIoU make a panel of their own, since that is
-            another speed; may be empty.
+        published: rows with an inference speed on a V100 and a single-scale mIoU, among the evaluations, or as a panel
+            of their own beside training speeds; may be empty.
+        of: training (mIoU of the last weights), or an evaluation by its column; by default last/val-none where a run
+            has its speed.
+    Returns: `path: reason` of runs that have no such speed.
     Raises: ValueError where there is nothing to draw.
     """
+    if of is None:
+        of = EVALUATED if any(value(run, f"{EVALUATED}/speed/images_per_second") for run in runs) else TRAINING
+    columns = ("images_per_second", "miou") if of == TRAINING else (f"{of}/speed/images_per_second", of)
+    points = {run.folder: (value(run, columns[0]), value(run, columns[1])) for run in runs}
+    counted = [run for run in runs if None not in points[run.folder]]
+    lacking = [f"{run.folder}: no speed of {of} was recorded" for run in runs if run not in counted]
+    if not counted and not (published and of == TRAINING):
+        known = ", ".join((TRAINING, *evaluation_columns(runs)))
+        raise ValueError(f"no run has a speed of {of}: there is nothing to draw; there is {known}, and python eval.py "
+                         "records the speed of an evaluation")  # fmt: skip
     ours: Groups = defaultdict(lambda: defaultdict(list))
-    for run in runs:
-        if (rate := value(run, "images_per_second")) is not None:
-            fact = facts(run)
-            kind = _series(fact["decoder"], fact["backbone"], fact["patch_size"])
-            ours[kind][fact["backbone"]].append((rate, value(run, "miou")))
-    theirs: Groups = defaultdict(lambda: defaultdict(list))
+    varying = [key for key in differing([run.config for run in counted]) if key not in ("backbone", "decoder")]
+    for run in counted:
+        fact = facts(run)
+        kind = series(fact["decoder"], fact["backbone"], fact["patch_size"])
+        kind = ", ".join(filter(None, [kind, value(run, "settings", varying)]))
+        ours[kind][fact["backbone"]].append(points[run.folder])
+    theirs = published_speeds(published)
+    if of == TRAINING:
+        panels = [(ours, "Trained here", "training speed (images/s)")] if ours else []
+        draw_panels([*panels, theirs] if published else panels, path)
+        return lacking
+    title, label = f"Evaluated here ({of})", "inference speed (images/s)"
+    if published:
+        ours |= {kind if kind == OTHERS else f"{kind}{PUBLISHED}": models for kind, models in theirs[0].items()}
+        title, label = f"{title}, and published", f"{label}; published: V100, 512×512"
+    draw_panels([(ours, title, label)], path)
+    return lacking
+
+
+def published_speeds(published: Sequence[Published]) -> tuple[Groups, str, str]:
+    """A panel of the rows that have an inference speed on a V100 and a single-scale mIoU."""
+    groups: Groups = defaultdict(lambda: defaultdict(list))
     for row in published:
         if {SPEED, "miou_ss"} <= row.values.keys():
             known = bool(row.patch_size)
-            kind = _series(row.decoder, row.backbone, row.patch_size) if known else OTHERS
-            named = theirs[kind][row.backbone if known else f"{row.method} {row.backbone}"]
+            kind = series(row.decoder, row.backbone, row.patch_size) if known else OTHERS
+            named = groups[kind][row.backbone if known else f"{row.method} {row.backbone}"]
             named[:] = named or [(row.values[SPEED], row.values["miou_ss"])]  # tables repeat models: the first counts
-    panels = [(ours, "Trained here", "training speed (images/s)")] if ours else []
-    panels += [(theirs, "Published, ADE20K", "inference speed on a V100, 512×512 (images/s)")] if theirs else []
-    if not panels:
-        raise ValueError("no run has logged train/images_per_second: there is no speed to draw")
+    return groups, "Published, ADE20K", "inference speed on a V100, 512×512 (images/s)"
+
+
+def draw_panels(panels: Sequence[tuple[Groups, str, str]], path: Path) -> None:
+    """mIoU over speed, side by side: points of each series and model, a title, and what the speed is."""
     kinds = sorted({kind for groups, _, _ in panels for kind in groups})
-    with drawn(path, 6.4 * len(panels), 4.6, panels=len(panels)) as all_axes:
+    width = WIDTH * len(panels)
+    legend, marks = Legend.of(kinds, width), marks_of(len(kinds))
+    with drawn(path, width, 4.6 + legend.height, panels=len(panels)) as all_axes:
         for axes, (groups, title, label) in zip(all_axes, panels, strict=True):
+            ours_beside = any(kind.endswith(PUBLISHED) for kind in groups)
+            names = {name for models in groups.values() for name in models}
             for kind, models in sorted(groups.items()):
-                style = {"color": "0.5", "marker": "*", "linestyle": "none"}
-                style = style if kind == OTHERS else look(kinds.index(kind))
+                number = kinds.index(kind)
+                style = {"color": "0.5", "marker": "*", "linestyle": "none"} if kind == OTHERS else look(number)
                 points = sorted((*_middle(values), name) for name, values in models.items())
-                axes.plot([p[0] for p in points], [p[1] for p in points], **style, label=kind)
+                xs, ys = [x for x, _, _ in points], [y for _, y, _ in points]
+                axes.plot(xs, ys, **style, label=legend.labels[number])
                 side = {"xytext": (-4, 5), "ha": "right"} if kind == OTHERS else {"xytext": (5, 5)}
+                if ours_beside and not kind.endswith((OTHERS, PUBLISHED)):
+                    side = {"xytext": (-6, -11), "ha": "right"}
+                mark = "" if kind == OTHERS else marks[number]
                 for x, y, name in points:
-                    axes.annotate(name, (x, y), textcoords="offset points", fontsize=8, **side)
+                    text = mark if mark and len(names) == 1 else f"{mark} {name}".strip()
+                    axes.annotate(text, (x, y), textcoords="offset points", fontsize=8, **side)
             axes.set(title=title, xlabel=label, ylabel=MIOU, xscale="log")
             axes.margins(x=0.22, y=0.12)
-            _plain_ticks(axes)
+            plain_log_ticks(axes)
             faint_grid(axes)
-            axes.legend(fontsize=8)
+        legend.draw(all_axes)
 
 
-def _series(decoder: str, backbone: str, patch: Any) -> str:
+def series(decoder: str, backbone: str, patch: Any) -> str:
+    """The line that a model belongs to."""
     return f"{decoder} decoder, {backbone.partition('_')[0]}/{patch}"
 
 
@@ -70,49 +117,22 @@ def _middle(values: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return mean(x for x, _ in values), mean(y for _, y in values)
 
 
-def _plain_ticks(axes: Any) -> None:
-    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
+def extremes(runs: Sequence[Run]) -> tuple[Run, Run]:
+    """Finished runs with the lowest and the highest mIoU, of those classes that most runs have; one run is both.
 
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def draw_dataset_size(runs: Sequence[Run], path: Path) -> None:
-    """mIoU of the last weights over the number of training pictures (the paper's Table 5): each run, mean, deviation.
-
-    Raises: ValueError where the runs have fewer than two sizes.
+    Raises: ValueError where there is no run.
     """
-    lines: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    alike: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in runs:
-        parts = [option(run.config, group) for group in ("dataset", "backbone", "decoder", "optimizer")]
-        if (pictures := _training_pictures(run)) is not None:
-            lines[", ".join(parts)][pictures].append(value(run, "miou"))
-    if len({size for sizes in lines.values() for size in sizes}) < 2:
-        raise ValueError("the runs have fewer than two sizes: sweep dataset.train_images (ablation=dataset_size)")
-    with drawn(path) as (axes,):
-        for number, (label, sizes) in enumerate(sorted(lines.items())):
-            style, xs = look(number), sorted(sizes)
-            spreads = [stdev(sizes[x]) if len(sizes[x]) > 1 else 0.0 for x in xs]
-            axes.errorbar(xs, [mean(sizes[x]) for x in xs], spreads, capsize=4, label=label, **style)
-            singles = [(x, y) for x in xs for y in sizes[x] if len(sizes[x]) > 1]
-            axes.plot([x for x, _ in singles], [y for _, y in singles], ".", color=style["color"], alpha=0.5)
-        axes.set(xlabel="training pictures", ylabel=MIOU)
-        axes.set_xlim(left=0)
-        faint_grid(axes)
-        axes.legend(fontsize=8, loc="lower right")
+        alike[tuple(run.results["val"].get("classes") or ())].append(run)
+    if not alike:
+        raise ValueError("none of the runs is finished: there is nothing to compare")
+    most = max(alike.values(), key=len)
+    return min(most, key=_miou), max(most, key=_miou)
 
 
-def _training_pictures(run: Run) -> int | None:
-    """What was asked for; else the whole training set, whose size the checkpoint tells."""
-    from segmenter_pl.weights.reading import read_file
-
-    if (wanted := value_of(run.config, "dataset.train_images")) is not None:
-        return int(wanted)
-    try:
-        return int(read_file(run.folder / "checkpoints" / "last.ckpt").data["segmenter"]["pictures"]["train"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
+def _miou(run: Run) -> float:
+    return float(run.results["val"]["miou"])
 
 
 def draw_classes(first: Run, second: Run, path: Path) -> None:
@@ -126,10 +146,14 @@ def draw_classes(first: Run, second: Run, path: Path) -> None:
         raise ValueError(f"{first.folder} and {second.folder} have no class in common")
     gains = {name: ious[1][name] - ious[0][name] for name in both}
     kept = sorted(sorted(both, key=lambda name: -abs(gains[name]))[:MOST_CLASSES], key=lambda name: gains[name])
-    with drawn(path, 7.0, 1.4 + 0.3 * len(kept)) as (axes,):
-        for number, (run, other, one) in enumerate(zip((first, second), (second, first), ious, strict=True)):
+    labels = [
+        textwrap.fill(f"{_told(run, other)}: mIoU {value(run, 'miou'):.4f}", LETTERS)
+        for run, other in ((first, second), (second, first))
+    ]
+    lines = sum(1 + label.count("\n") for label in labels)
+    with drawn(path, 7.0, 1.1 + 0.17 * lines + 0.3 * len(kept)) as (axes,):
+        for number, (label, one) in enumerate(zip(labels, ious, strict=True)):
             places = [i + (0.2 if number == 0 else -0.2) for i in range(len(kept))]
-            label = f"{_told(run, other)}: mIoU {value(run, 'miou'):.4f}"
             axes.barh(places, [one[name] for name in kept], 0.38, color=look(number)["color"], label=label)
         for i, name in enumerate(kept):
             longest = max(ious[0][name], ious[1][name])
@@ -149,45 +173,3 @@ def _told(run: Run, other: Run) -> str:
     varying = differing([run.config, other.config])
     seed = f"seed {run.config['seed']}" if run.config["seed"] != other.config["seed"] else ""
     return ", ".join(filter(None, [value(run, "settings", varying), seed])) or run.folder.name
-
-
-def draw_heat_map(runs: Sequence[Run], path: Path, x_key: str, y_key: str, column: str = "miou") -> None:
-    """The mean of a column over two settings (the paper's Table 2), with its number in each cell; empty ones hatched.
-
-    Args:
-        x_key, y_key: groups or dotted keys of the settings. column: as of `run_table`, a number.
-    Raises: ValueError where no run has both settings and the column.
-    """
-    cells: dict[tuple[Any, Any], list[float]] = defaultdict(list)
-    for run in runs:
-        place = value_of(run.config, x_key), value_of(run.config, y_key)
-        if None not in place and isinstance(number := value(run, column), int | float):
-            cells[place].append(number)
-    if not cells:
-        raise ValueError(f"no run has {x_key}, {y_key} and {column}: there is nothing to draw")
-    columns, rows = (sorted({place[i] for place in cells}, key=_order) for i in (0, 1))
-    grid = [[mean(cells[x, y]) if (x, y) in cells else float("nan") for x in columns] for y in rows]
-    known = [number for row in grid for number in row if number == number]
-    with drawn(path, 2.6 + 1.1 * len(columns), 1.8 + 0.75 * len(rows)) as (axes,):
-        axes.patch.set(hatch="///", edgecolor="0.7", facecolor="white")
-        image = axes.imshow(grid, cmap="cividis", aspect="auto")
-        for i, y in enumerate(rows):
-            for j, x in enumerate(columns):
-                if (x, y) in cells:
-                    _write(axes, i, j, cells[x, y], (grid[i][j] - min(known)) > 0.5 * (max(known) - min(known)))
-        axes.set_xticks(range(len(columns)), [str(x) for x in columns])
-        axes.set_yticks(range(len(rows)), [str(y) for y in rows])
-        axes.set(xlabel=x_key, ylabel=y_key)
-        axes.figure.colorbar(image, label=MIOU if column == "miou" else column)
-
-
-def _write(axes: Any, i: int, j: int, values: Sequence[float], bright: bool) -> None:
-    spread = f"\n± {stdev(values):.4f} ({len(values)})" if len(values) > 1 else ""
-    axes.text(j, i, f"{mean(values):.4f}{spread}", ha="center", va="center", fontsize=9,
-              color="black" if bright else "white")  # fmt: skip
-
-
-def _order(one: Any) -> tuple[bool, Any]:
-    """Numbers by size, before words."""
-    number = isinstance(one, int | float)
-    return not number, one if number else str(one)

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from segmenter_pl.analysis.contents import accuracies, evaluations, read_json, read_yaml, wrong_results
 from segmenter_pl.analysis.logs import Row, read_metrics
 from segmenter_pl.identity import numbers_changing
 
 OF_A_RUN = ("config.yaml", "results.json", "metrics.csv", "checkpoints")
-BESIDE_RUNS = ("multirun.yaml", ".submitit", "imagenet")  # Hydra's, and what `segmenter accuracy` writes
+RECORDS = "imagenet"  # what `segmenter accuracy` writes
+BESIDE_RUNS = ("multirun.yaml", ".submitit", RECORDS)  # the others are Hydra's
 SECTIONS = ("backbone", "decoder", "optimizer", "dataset", "trainer")  # of every configuration
 ASIDE = "old-seed-"  # where resume=never moves the earlier run
+FIRST = 5  # of what was passed over, where there is no run
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Run:
         reason: why it is not finished, or what is wrong beside the results; empty if all is well.
         config: resolved settings. results: results.json, empty if there is none.
         rows: metrics.csv by our keys. evaluations: results.json by folder below eval/, e.g. last/ade20k-val-none.
+        left_out: `path: reason` of evaluations that do not count.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Run:
     results: dict[str, Any] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
     evaluations: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def steps(self) -> int:
@@ -66,27 +69,37 @@ def find_runs(places: Iterable[Path]) -> Found:
     Raises: FileNotFoundError for a place that is no folder; ValueError where no run is found in any.
     """
     runs: dict[Path, Run] = {}
-    accuracies: list[dict[str, Any]] = []
+    records: list[dict[str, Any]] = []
     left_out: list[str] = []
     for place in (places := list(places)):
         if not place.is_dir():
             raise FileNotFoundError(f"{place} is no folder: give run directories, or folders with runs below them")
-        for path, names, files in os.walk(place):
-            names.sort(key=_natural)
-            folder = Path(path)
-            if any(name in OF_A_RUN for name in (*names, *files)):
-                names.clear()
-                if folder.resolve() not in runs:
-                    _take(folder, runs, left_out)
-                continue
-            names[:] = [name for name in names if name not in BESIDE_RUNS or _records(folder / name, accuracies)]
-            left_out += [f"{folder / name}: belongs to no run" for name in sorted(files) if name not in BESIDE_RUNS]
-            if not names and not files and not (folder / "imagenet").is_dir():
-                left_out.append(f"{folder}: is empty")
+        _walk(place, runs, records, left_out)
     if not runs:
-        told = "".join(f"\n  {line}" for line in left_out[:5])
-        raise ValueError(f"there is no run in {', '.join(map(str, places))}{told}")
-    return Found(_without_doubles(list(runs.values())), accuracies, left_out)
+        told = "".join(f"\n  {line}" for line in left_out[:FIRST])
+        more = f"\n  and {len(left_out) - FIRST} more" if len(left_out) > FIRST else ""
+        raise ValueError(f"there is no run in {', '.join(map(str, places))}{told}{more}")
+    return Found(_without_doubles(list(runs.values())), records, left_out)
+
+
+def _walk(place: Path, runs: dict[Path, Run], records: list[dict[str, Any]], left_out: list[str]) -> None:
+    def unreadable(error: OSError) -> None:
+        left_out.append(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for path, names, files in os.walk(place, onerror=unreadable):
+        names.sort(key=_natural)
+        folder = Path(path)
+        if any(name in OF_A_RUN for name in (*names, *files)):
+            names.clear()
+            if folder.resolve() not in runs:
+                _take(folder, runs, left_out)
+            continue
+        left_out += [f"{folder / name}: belongs to no run" for name in sorted(files) if name not in BESIDE_RUNS]
+        if not names and not files:
+            left_out.append(f"{folder}: is empty")
+        if RECORDS in names:
+            records += accuracies(folder / RECORDS, left_out)
+        names[:] = [name for name in names if name not in BESIDE_RUNS]
 
 
 def _natural(name: str) -> list[tuple[bool, float, str]]:
@@ -95,106 +108,62 @@ def _natural(name: str) -> list[tuple[bool, float, str]]:
     return [(i % 2 == 0, float(part) if i % 2 else 0.0, part) for i, part in enumerate(parts)]
 
 
-def _records(folder: Path, accuracies: list[dict[str, Any]]) -> bool:
-    """Reads what `segmenter accuracy` wrote; never a folder to walk into."""
-    for path in sorted(folder.glob("*.json")) if folder.name == "imagenet" else ():
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            accuracies.append({"backbone": str(record["backbone"]), "top1": float(record["top1"])})
-        except (ValueError, KeyError, TypeError):
-            continue
-    return False
-
-
 def _take(folder: Path, runs: dict[Path, Run], left_out: list[str]) -> None:
     run = read_run(folder)
     if isinstance(run, str):
         left_out.append(f"{folder}: {run}")
     else:
         runs[folder.resolve()] = run
+        left_out += run.left_out
 
 
 def read_run(folder: Path) -> Run | str:
     """One run directory, or the reason why it is none of ours. Never raises for what is in the files."""
     wrong: list[str] = []
-    results, config = _json(folder / "results.json", wrong), _yaml(folder / "config.yaml", wrong)
+    results, config = read_json(folder / "results.json", wrong), read_yaml(folder / "config.yaml", wrong)
     if results and "best" not in results and "val" in results:
         return "is an evaluation, not a training"
     config = results.get("config") or config
-    if not isinstance(config, dict) or not all(isinstance(config.get(key), dict) for key in SECTIONS):
-        if wrong or not config:
-            return "; ".join(wrong) or "has no settings (neither config.yaml nor results.json)"
-        return "was not made by this project: its settings lack " + ", ".join(k for k in SECTIONS if k not in config)
-    try:
-        numbers_changing(config)
-    except (TypeError, ValueError) as error:
-        return f"its settings hold something odd ({error})"
-    if results and not _complete(results):
-        wrong.append("results.json lacks val, best or steps")
+    if why := _foreign(config, wrong):
+        return why
+    if results and (why := wrong_results(results)):
+        wrong.append(why)
     rows: list[Row] = []
     if (folder / "metrics.csv").exists():
         try:
             rows = read_metrics(folder / "metrics.csv")
         except (ValueError, OSError) as error:
             wrong.append(str(error).removeprefix(f"{folder}{os.sep}"))
-    checkpoints = sorted((folder / "checkpoints").glob("*.ckpt"))
+    broken: list[str] = []
+    views = evaluations(folder / "eval", broken)
+    run = Run(folder, "crashed", "; ".join(wrong), config, rows=rows, evaluations=views, left_out=broken)
+    return run if wrong else _with_state(run, results)
+
+
+def _with_state(run: Run, results: dict[str, Any]) -> Run:
+    """The run as finished, unfinished or crashed, by its readable files and its checkpoints."""
+    checkpoints = sorted((run.folder / "checkpoints").glob("*.ckpt"))
     cut = [path.name for path in checkpoints if not zipfile.is_zipfile(path)]
-    run = Run(folder, "crashed", "; ".join(wrong), config, rows=rows)
-    run = replace(run, evaluations=_evaluations(folder / "eval"))
-    if wrong:
-        return run
     if results:
         return replace(run, status="finished", results=results, reason=f"{', '.join(cut)} cut off" if cut else "")
-    if rows or len(cut) < len(checkpoints):
-        total = config["trainer"].get("max_steps")
-        done = f"step {run.steps} of {total}" if rows else f"a checkpoint but no logged step of {total}"
+    if run.rows or len(cut) < len(checkpoints):
+        total = run.config["trainer"].get("max_steps")
+        done = f"step {run.steps} of {total}" if run.rows else f"a checkpoint but no logged step of {total}"
         return replace(run, status="unfinished", reason=done)
     return replace(run, reason=f"no progress: {', '.join(cut)} cut off" if cut else "no progress")
 
 
-def _complete(results: Mapping[str, Any]) -> bool:
-    parts = [results.get(key) for key in ("val", "best")]
-    scored = all(isinstance(one, dict) and isinstance(one.get("miou"), int | float) for one in parts)
-    return scored and isinstance(results.get("steps"), int)
-
-
-def _json(path: Path, wrong: list[str]) -> dict[str, Any]:
-    """The content, empty if there is no file; what is no JSON object goes into `wrong`."""
+def _foreign(config: Any, wrong: list[str]) -> str:
+    """Why settings are none of a run of ours; empty if they are."""
+    if not isinstance(config, Mapping) or not config or (wrong and not set(config).issuperset(SECTIONS)):
+        return "; ".join(wrong) or "has no settings (neither config.yaml nor results.json)"
+    if lacking := [key for key in SECTIONS if not isinstance(config.get(key), Mapping)]:
+        return f"was not made by this project: its settings lack {', '.join(lacking)}"
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (ValueError, OSError) as error:
-        wrong.append(f"{path.name} cannot be read ({str(error).splitlines()[0]})")
-        return {}
-    if not isinstance(content, dict):
-        wrong.append(f"{path.name} holds a {type(content).__name__}")
-        return {}
-    return content
-
-
-def _yaml(path: Path, wrong: list[str]) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (yaml.YAMLError, ValueError, OSError) as error:
-        wrong.append(f"{path.name} cannot be read ({' '.join(str(error).split())[:80]})")
-        return {}
-    if not isinstance(content, dict):
-        wrong.append(f"{path.name} is empty" if content is None else f"{path.name} holds a {type(content).__name__}")
-        return {}
-    return content
-
-
-def _evaluations(folder: Path) -> dict[str, dict[str, Any]]:
-    """By checkpoint and view; those that hold no mIoU (no labels, broken) are none."""
-    found = {}
-    for path in sorted(folder.glob("*/*/results.json")):
-        content = _json(path, [])
-        if isinstance(content.get("val"), dict) and isinstance(content["val"].get("miou"), int | float):
-            found[path.parent.relative_to(folder).as_posix()] = content
-    return found
+        numbers_changing(config)
+    except (TypeError, ValueError) as error:
+        return f"its settings hold something odd ({error})"
+    return ""
 
 
 def _without_doubles(runs: list[Run]) -> list[Run]:

@@ -1,12 +1,13 @@
 """Runs as rows of a table, one each or one for each group; plain values, fractions not per cent."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any, NamedTuple
 
 from segmenter_pl.analysis.runs import Run
-from segmenter_pl.analysis.settings import differing, flat, value_of
+from segmenter_pl.analysis.settings import GROUPS, differing, flat, value_of
 
 COLUMNS = ("name", "settings", "seed", "status", "steps", "miou", "best_miou", "pixel_accuracy")
 AFTER_EVALUATIONS = ("parameters", "images_per_second")
@@ -26,8 +27,8 @@ def run_table(runs: Sequence[Run], columns: Sequence[str] = (), *, spread_settin
 
     Args:
         columns: names of `COLUMNS`, `AFTER_EVALUATIONS`, evaluations (last/val-none), groups and dotted keys of the
-            configuration (backbone, trainer.max_steps), keys of results.json below `val` or `best` with slashes
-            (val/loss, val/classes/road). By default the first two and all evaluations that there are.
+            configuration (backbone, trainer.max_steps), keys of results.json below `val`, `best` or an evaluation with
+            slashes (val/classes/road, last/val-none/boundary_iou). By default the first two and all evaluations.
         spread_settings: a column for each setting that differs, instead of all of them in `settings`.
 
     Raises: ValueError for a column that no run has.
@@ -50,7 +51,7 @@ def require_known(columns: Sequence[str], runs: Sequence[Run], table: Table) -> 
             more = ", ".join((*COLUMNS, *evaluation_columns(runs), *AFTER_EVALUATIONS))
             raise ValueError(
                 f"{column} is no column: give {more}, a group or key of the settings (backbone, trainer.max_steps), or "
-                "a key of results.json (val/loss, val/classes/NAME)"
+                "a key of results.json (val/loss, val/classes/NAME, last/val-none/boundary_iou)"
             )
 
 
@@ -73,31 +74,46 @@ def value(run: Run, column: str, varying: Sequence[str] = ()) -> Any:
     if column in DERIVED:
         return DERIVED[column](run)
     if column == "settings":
-        return " ".join(f"{_short(key, varying)}={_plain(run, key)}" for key in varying)
-    if column in (views := _views(run)):
-        return views[column]["val"]["miou"]
+        known = {*GROUPS, *flat(run.config)}  # what another run has and this one lacks is not told of this one
+        return " ".join(f"{_short(key, varying)}={_plain(run, key)}" for key in varying if key in known)
+    for name, content in _views(run).items():
+        if column == name:
+            return content["val"]["miou"]
+        if column.startswith(f"{name}/"):
+            return _below(content, column.removeprefix(f"{name}/"))
     if column.partition("/")[0] in ("val", "best"):
-        node: Any = run.results
-        for part in column.split("/"):
-            node = node.get(part) if isinstance(node, Mapping) else None
-        return node
+        return _below(run.results, column)
     return value_of(run.config, column)
+
+
+def _below(content: Mapping[str, Any], path: str) -> Any:
+    node: Any = content
+    for part in path.split("/"):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node
 
 
 def _plain(run: Run, key: str) -> Any:
     found = value_of(run.config, key)
-    text = str(found).rpartition(".")[2] if key.endswith("_target_") else found
+    text = str(found).rpartition(".")[2] if found is not None and key.endswith("_target_") else found
     return "null" if text is None else Path(str(text)).name if "/" in str(text) else text
 
 
 def _short(key: str, among: Sequence[str]) -> str:
-    """The last part of a key, with as many before it as tell it from the others."""
+    """The last part of a key, with as many before it as tell it from the others; `_target_` goes by its owner."""
+    key, *others = (one.removesuffix("._target_") for one in (key, *among))
     parts = key.split(".")
     for n in range(1, len(parts) + 1):
         short = ".".join(parts[-n:])
-        if sum(one == short or one.endswith(f".{short}") for one in among) == 1:
+        if sum(one == short or one.endswith(f".{short}") for one in others) == 1:
             return short
     return key
+
+
+def short_name(run: Run) -> str | None:
+    """Its name; of an ablation's run without what it runs over, which the settings tell."""
+    name = run.config.get("name")
+    return name if name is None else re.sub(r"/([^/]*-)?[0-9a-f]{8}$", "", str(name))
 
 
 def _last(run: Run, key: str) -> float | None:
@@ -121,7 +137,9 @@ def _rate(run: Run) -> float | None:
 
 
 def parameters(run: Run) -> int | None:
-    """Counted in the run's checkpoint; None if it has none that can be read."""
+    """As results.json has it; of an unfinished or older run counted in its checkpoint, None if that cannot be read."""
+    if (known := run.results.get("parameters")) is not None:
+        return int(known)
     from segmenter_pl.weights.reading import read_file
 
     for file in ("last.ckpt", "best.ckpt"):
@@ -135,7 +153,7 @@ def parameters(run: Run) -> int | None:
 
 DERIVED = {
     "run": lambda run: str(run.folder),
-    "name": lambda run: run.config.get("name"),
+    "name": short_name,
     "seed": lambda run: run.config.get("seed"),
     "status": lambda run: run.status,
     "steps": lambda run: run.steps,

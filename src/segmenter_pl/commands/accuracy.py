@@ -84,12 +84,20 @@ def _measure(
 ) -> None:
     import torch
 
-    from segmenter_pl.analysis.imagenet import ImageNetVal, classifier, evaluation_transform, measure, timm_name
+    from segmenter_pl.analysis.imagenet import (
+        ImageNetVal,
+        classifier,
+        evaluation_transform,
+        measure,
+        pictures_of_imagenet,
+        timm_name,
+    )
     from segmenter_pl.files import fresh
     from segmenter_pl.prepare.progress import progress
 
+    samples = pictures_of_imagenet(imagenet)  # before weights are loaded from far away
     model = classifier(backbone, weights)
-    data = ImageNetVal(imagenet, evaluation_transform(model, resize))
+    data = ImageNetVal(samples, evaluation_transform(model, resize))
     if device is None:
         device = str(torch.accelerator.current_accelerator() or "cpu") if torch.accelerator.is_available() else "cpu"
     with progress("classifying", len(data), files=True) as advance:

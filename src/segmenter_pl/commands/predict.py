@@ -92,7 +92,7 @@ def _work(
 
     from segmenter_pl.checkpoint import load_segmenter
     from segmenter_pl.commands.prediction import VideoSettings, predict_all
-    from segmenter_pl.commands.results import Style
+    from segmenter_pl.commands.written import Style
     from segmenter_pl.predictor import Predictor
 
     limit = Image.MAX_IMAGE_PIXELS

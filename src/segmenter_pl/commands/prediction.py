@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from segmenter_pl.commands.inputs import Job
 from segmenter_pl.commands.outcome import Outcome
 from segmenter_pl.commands.planning import Plan
-from segmenter_pl.commands.results import Style, write_picture
+from segmenter_pl.commands.written import Style, write_picture
 from segmenter_pl.files import fresh
 from segmenter_pl.memory import is_out_of_memory
 from segmenter_pl.pictures import RGB, PictureError, read_rgb

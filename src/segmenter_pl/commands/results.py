@@ -1,76 +1,126 @@
-"""The files that `segmenter predict` writes."""
+"""`segmenter results`: runs as a table, alone or beside the published numbers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
-from PIL import Image
+from typer import Option
 
-from segmenter_pl.files import fresh
-from segmenter_pl.pictures import PictureError
-from segmenter_pl.predictor import Labels, Predictor
-from segmenter_pl.visualize import (
-    Palette,
-    Picture,
-    beside,
-    class_shares,
-    default_palette,
-    legend,
-    overlay,
-    save_label_png,
-)
+from segmenter_pl.commands.telling import All, Runs, about, tell
 
-JPEG_SIDE = 65500  # pixels, of libjpeg
+if TYPE_CHECKING:
+    from segmenter_pl.analysis.runs import Found
+    from segmenter_pl.analysis.tables import Table
 
+EPILOG = """
+Examples:
 
-@dataclass(frozen=True)
-class Style:
-    """How results look.
+segmenter results runs
 
-    Attributes:
-        names, palette: of the K classes. alpha: of the colours in overlays. legend: whether they have one.
-        probabilities: whether they are written.
-    """
+segmenter results runs/camvid_* --group name
 
-    names: tuple[str, ...]
-    palette: Palette
-    alpha: float = 0.5
-    legend: bool = False
-    probabilities: bool = False
+segmenter results runs --group backbone.dropout,backbone.drop_path_rate --format latex -o table.tex
 
-    @classmethod
-    def of(cls, predictor: Predictor, **choices: object) -> "Style":
-        """With the names and colours that the model knows, or numbers and made-up colours."""
-        spec, count = getattr(predictor.model, "spec", None), predictor.model.num_classes
-        names = (spec and spec.classes) or tuple(f"class {k}" for k in range(count))
-        return cls(names, (spec and spec.palette) or default_palette(count), **choices)  # type: ignore[arg-type]
+segmenter results runs --columns name,seed,miou,val/classes/road -o runs.csv
 
-    def overlay(self, rgb: Picture, labels: Labels, *, cut: bool = False) -> Picture:
-        """The overlay, with its legend on the right where one is wanted; `cut` as in `visualize.legend`."""
-        mixed = overlay(rgb, labels, self.palette, self.alpha)
-        if not self.legend:
-            return mixed
-        shares = class_shares(labels, len(self.names))
-        return beside(mixed, legend(shares, self.names, self.palette, len(rgb), cut=cut))
+segmenter results runs --paper table3
+"""
 
 
-def write_picture(
-    rgb: Picture, labels: Labels, probabilities: np.ndarray | None, paths: Mapping[str, Path], style: Style
+class Format(StrEnum):
+    """How a table is written."""
+
+    csv = "csv"
+    markdown = "markdown"
+    latex = "latex"
+
+
+Group = Annotated[
+    str | None,
+    Option(
+        metavar="KEYS",
+        help="Mean ± standard deviation of the finished runs that agree in these columns: name, backbone, "
+        "trainer.max_steps …; [b]settings[/b] for all that differs but the seed.",
+        show_default=False,
+    ),
+]
+Columns = Annotated[
+    str | None,
+    Option(
+        metavar="NAMES",
+        help="Columns to show: name, settings, seed, status, steps, miou, best_miou, pixel_accuracy, parameters, "
+        "images_per_second (of training), run, an evaluation (last/val-none), a key of the settings "
+        "(backbone.dropout), or of results.json (val/loss, val/classes/road, last/val-none/speed/images_per_second).",
+        show_default=False,
+    ),
+]
+Paper = Annotated[
+    str | None,
+    Option(
+        metavar="TABLE",
+        help="Published numbers beside those of the finished runs that match: table2 … table9, section4_2, "
+        "zoo-official, zoo-mmsegmentation, zoo-paddlevit.",
+        show_default=False,
+    ),
+]
+TableFormat = Annotated[
+    Format | None,
+    Option("--format", help="By default as OUT ends: .csv, .md, .tex; else markdown.", show_default=False),
+]
+Out = Annotated[Path | None, Option("--out", "-o", help="File; by default it is printed.", show_default=False)]
+
+
+def results(
+    runs: Runs,
+    group: Group = None,
+    columns: Columns = None,
+    paper: Paper = None,
+    form: TableFormat = None,
+    out: Out = None,
+    everything: All = False,
 ) -> None:
-    """Label PNG, `.npz` with `probabilities` (K, H, W) float16 and `classes` (K,) names, and the overlay.
+    """Read run directories into one table, a row for each run.
 
-    Raises: OSError that names the file; PictureError where the overlay, the last of them, is too large for JPEG.
+    Numbers are of the last weights, mIoU and accuracies as fractions. Whatever is no finished run is told with the
+    reason: unfinished and crashed runs, duplicates (the same settings and seed twice), empty folders, other files.
     """
-    save_label_png(labels, paths["labels"], style.palette)
-    if probabilities is not None:
-        with fresh(paths["probabilities"]) as temporary:
-            np.savez(temporary, probabilities=probabilities, classes=np.array(style.names))
-    shown = style.overlay(rgb, labels)
-    if paths["overlays"].suffix == ".jpg" and max(shown.shape) > JPEG_SIDE:
-        raise PictureError(
-            f"its labels are written, but its overlay of {shown.shape[1]}x{shown.shape[0]} pixels is beyond JPEG's "
-            f"{JPEG_SIDE}: give --overlay png"
-        )
-    with fresh(paths["overlays"]) as temporary:
-        Image.fromarray(shown).save(temporary, quality=92)
+    from segmenter_pl.faults import explained
+
+    with explained():
+        from segmenter_pl.analysis.formats import FORMATS, SUFFIXES
+        from segmenter_pl.analysis.runs import find_runs
+        from segmenter_pl.files import fresh
+
+        kind = str(form) if form else SUFFIXES.get(out.suffix.lower()) if out else "markdown"
+        if kind is None:
+            raise ValueError(f"--out {out}: give a name that ends in {', '.join(SUFFIXES)}, or --format")
+        if paper and (group or columns):
+            raise ValueError("--paper makes a table of its own: leave out --group and --columns")
+        found = find_runs(runs)
+        table, remarks = _table(found, _words(group), _words(columns), paper, wide=kind == "csv")
+        text = FORMATS[kind](table)
+        if out is None:
+            print(text, end="")
+        else:
+            with fresh(out) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+        tell([("Remarks", remarks), *about(found)], everything=everything)
+        if out is not None:
+            print(f"{len(found.runs)} runs, {len(found.finished)} finished → {out}")
+
+
+def _words(text: str | None) -> list[str]:
+    return [word.strip() for word in (text or "").split(",") if word.strip()]
+
+
+def _table(
+    found: "Found", group: list[str], columns: list[str], paper: str | None, *, wide: bool
+) -> tuple["Table", list[str]]:
+    from segmenter_pl.analysis.published import paper_table
+    from segmenter_pl.analysis.tables import group_table, run_table
+
+    if paper:
+        return paper_table(paper, found.finished, found.accuracies)
+    if group:
+        return group_table(found.runs, group, columns)
+    return run_table(found.runs, columns, spread_settings=wide), []

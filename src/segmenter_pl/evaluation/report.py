@@ -58,6 +58,7 @@ def _shown_data(dataset: Mapping[str, Any]) -> dict[str, Any]:
 def write_evaluation(task: EvaluationTask, config: dict[str, Any], folder: Path) -> None:
     """`results.json`, `classes.csv`, `confusion.csv`, `confusion.png` of an evaluation; without labels the first."""
     made_by = {"config": config, "command": command(), "versions": versions(), "faults": task.faults}
+    made_by["speed"] = task.speed
     results = (json.dumps({**task.results, **made_by}, indent=2) + "\n").encode()
     if not task.labelled:
         write_atomically(folder / "results.json", results)

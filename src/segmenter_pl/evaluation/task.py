@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import SumMetric
 
 from segmenter_pl.evaluation.results import results_of
+from segmenter_pl.evaluation.speed import Stopwatch, name_of
 from segmenter_pl.guard import gathered
 from segmenter_pl.inference import SCALES, Settings, averages, predict_bands, window_anchors
 from segmenter_pl.metrics import (
@@ -49,6 +50,8 @@ class EvaluationTask(LightningModule):
         results: after the pass, what `results_of` makes and the number of `pictures`; the same on every device.
         confusion: likewise, the confusion matrix (K, K); rows: truth, columns: prediction.
         faults: pictures that could not be read, of all devices.
+        speed: images per second of all devices together, and the first one's name. Prediction is timed, with the loss
+            that is counted on its way, and neither reading nor the other measures.
     """
 
     def __init__(
@@ -79,6 +82,8 @@ class EvaluationTask(LightningModule):
         self.results: dict[str, Any] = {}
         self.confusion = torch.zeros(0, 0, dtype=torch.int64)
         self.faults: dict[str, Any] = {"skipped_steps": 0, "unreadable": []}
+        self.stopwatch, self.rate = Stopwatch(), SumMetric()
+        self.speed: dict[str, Any] = {}
 
     def running_miou(self) -> float:
         """mIoU of the pictures so far, of this device: for people who watch, without waiting for other devices."""
@@ -91,7 +96,8 @@ class EvaluationTask(LightningModule):
             self.faults["unreadable"].append(unreadable)
             print(f"Left out: {unreadable}", file=sys.stderr)
         target = batch["mask"][0].long()
-        labels, probability = self._predicted(batch["image"][0], target)
+        with self.stopwatch.picture(self.device):
+            labels, probability = self._predicted(batch["image"][0], target)
         for metric in (self.metrics, self.objects, self.boundary):
             metric.update(labels, target)
         if self.foreground is not None and probability is not None:
@@ -135,6 +141,8 @@ class EvaluationTask(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self.faults["unreadable"] = gathered(self.faults["unreadable"])
         self.results = {"pictures": int(self.pictures.compute())}
+        self.rate.update(self.stopwatch.pictures_per_second)
+        self.speed = {"images_per_second": float(self.rate.compute()), "device": name_of(self.device)}
         if not self.labelled:
             return
         scores = self.metrics.compute()

@@ -165,6 +165,9 @@ def require_plain(model: Segmenter, source: str) -> None:
     plain = all(isinstance(block.mlp.act, nn.GELU) for block in model.encoder.vit.blocks)
     if not plain or getattr(model.encoder.vit, "rope", None) is not None or model.encoder.taps:
         raise ValueError(f"{source} has no such encoder: only a plain ViT with GELU and learned positions")
+    if model.encoder.merging is not None:
+        kept = model.encoder.merging.keep
+        raise ValueError(f"{source} cannot merge tokens: only a model with backbone.token_merging.keep=1, not {kept}")
 
 
 def check_sizes(source: str, **sizes: int) -> None:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
+from segmenter_pl.models.attention import choose_attention
+
 
 class LinearDecoder(nn.Module):
     """One linear map per patch (Segmenter, section 3.2, baseline)."""
@@ -92,6 +94,7 @@ class MaskDecoder(nn.Module):
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map tokens (B, N, D) on an (h, w) grid to logits (B, K, h, w)."""
         x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(tokens.shape[0], -1, -1)], dim=1)  # (B, N+K, D)
+        choose_attention(self.blocks, x)
         for block in self.blocks:
             x = block(x)
         patches, classes = self.decoder_norm(x).split([tokens.shape[1], self.num_classes], dim=1)

@@ -4,7 +4,7 @@ Shapes: B batch, D width, P patch side, H W pixels, h w = ceil(H/P) ceil(W/P), N
 (class, distillation and register tokens).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import timm
@@ -14,7 +14,10 @@ from timm.layers import PatchEmbed
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from segmenter_pl.models.attention import choose_attention
+from segmenter_pl.models.merging import Restore, as_it_is, make_merging
 from segmenter_pl.models.tracing import is_traced, take
 from segmenter_pl.weights.fitting import load_weights, resize_position_table
 from segmenter_pl.weights.hub import hub_weights
@@ -36,6 +39,10 @@ class ViTEncoder(nn.Module):
         norm_eps, final_norm_eps: epsilon of the blocks' and of the final LayerNorm; None is timm's own.
         taps: block numbers, counted from 1 and ascending, whose output is wanted instead of the final tokens.
         freeze: no gradients, and evaluation mode also while training.
+        checkpointing: keep only the blocks' inputs for the backward pass and compute the rest again: less memory, more
+            time.
+        token_merging: ``keep`` (part of the tokens, 0.25…1) and ``after`` (number of a block), see `merging`; taps and
+            the result have all tokens nevertheless.
         pretrained: take the weights of ``model_name`` from the Hugging Face hub or its cache.
         weights: file to load instead (.safetensors, .pth, .pt or AugReg .npz); wins over ``pretrained``.
         timm_keywords: passed to ``timm.create_model``, such as embed_dim, depth, num_heads.
@@ -67,6 +74,8 @@ class ViTEncoder(nn.Module):
         final_norm_eps: float | None = None,
         taps: Sequence[int] = (),
         freeze: bool = False,
+        checkpointing: bool = False,
+        token_merging: Mapping[str, Any] | None = None,
         pretrained: bool = False,
         weights: str | None = None,
         **timm_keywords: Any,
@@ -85,9 +94,11 @@ class ViTEncoder(nn.Module):
         self.depth = len(self.vit.blocks)
         self.position_mode = position_mode
         self.taps = tuple(taps)
-        self.freeze = freeze
+        self.freeze, self.checkpointing = freeze, checkpointing
         if list(self.taps) != sorted(set(self.taps) & set(range(1, self.depth + 1))):
             raise ValueError(f"backbone.taps={self.taps}: ascending block numbers from 1 to {self.depth} are needed")
+        blocks = self.taps[-1] if self.taps else self.depth
+        self.merging = make_merging(token_merging, blocks=blocks, vit=self.vit)
         _set_eps(self.vit.blocks, norm_eps)
         _set_eps(nn.ModuleList([self.vit.norm, self.vit.fc_norm]), final_norm_eps)
         statistics = self.vit.pretrained_cfg
@@ -134,15 +145,23 @@ class ViTEncoder(nn.Module):
         x = self._pad(x, grid)  # (B, 3, h·P, w·P)
         x = self._embed(x, grid)  # (B, E+N, D)
         rope = self._rotations(grid)
+        choose_attention(self.vit.blocks, x)
         tapped = []
+        restore: Restore = as_it_is
         for number, block in enumerate(self.vit.blocks[: self.taps[-1] if self.taps else None], start=1):
-            x = block(x) if rope is None else block(x, rope=rope[number - 1])
+            given: dict[str, Any] = {} if rope is None else {"rope": rope[number - 1]}
+            if self.checkpointing and torch.is_grad_enabled():
+                x = checkpoint(block, x, use_reentrant=False, **given)
+            else:
+                x = block(x, **given)
+            if self.merging is not None and number == self.merging.after:
+                x, restore = self.merging(x, grid)  # (B, E+N-R, D)
             if number in self.taps:
-                tapped.append(x[:, self.vit.num_prefix_tokens :])  # (B, N, D)
+                tapped.append(restore(x)[:, self.vit.num_prefix_tokens :])  # (B, N, D)
         if self.taps:
             return tuple(tapped)
         # Models that were trained with average pooling keep their final norm behind it, in fc_norm.
-        return self.vit.fc_norm(self.vit.norm(x))[:, self.vit.num_prefix_tokens :]  # (B, N, D)
+        return self.vit.fc_norm(self.vit.norm(restore(x)))[:, self.vit.num_prefix_tokens :]  # (B, N, D)
 
     def _pad(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
         height, width = (side * self.patch_size for side in grid)

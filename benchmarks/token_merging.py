@@ -1,0 +1,123 @@
+"""Fewer tokens: `python benchmarks/token_merging.py speed`, or `… accuracy CKPT [AFTER …]`. Prints a Markdown table.
+
+speed: encoder and mask decoder (150 classes) without upsampling, batch 1, one thread, random weights: pictures per
+second of process CPU time, medians of alternating runs. keep=1 is the model as it always is, with the fastest attention
+there is for the device.
+
+accuracy: the whole evaluation of a training checkpoint that knows nothing of merging, on its own validation pictures,
+at each budget and behind each of the blocks AFTER (default: a third of them), and how many pixels keep the label that
+they have without merging. A model that is trained with merging is another matter:
+
+    python train.py experiment=camvid_seg_t16_mask_modern dataset.root=$CAMVID backbone.token_merging.keep=0.5
+    python eval.py ckpt=RUN/checkpoints/last.ckpt
+"""
+
+import json
+import sys
+from typing import Any
+
+from side_by_side import MALLOCS, alternated, child
+
+KEEPS = (1.0, 0.9, 0.7, 0.5)
+CASES = (("t", 256), ("t", 512), ("s", 512), ("b", 512))
+RUNS = {"t": 15, "s": 7, "b": 5}
+
+
+def measure(size: str, side: int, precision: str) -> None:
+    """In a process of its own: pictures per second at each budget, printed as JSON."""
+    import torch
+
+    from segmenter_pl import create_segmenter
+    from segmenter_pl.models.merging import make_merging
+
+    torch.manual_seed(0)
+    model = create_segmenter(f"vit_{size}16", "mask", num_classes=150, image_size=side).eval()
+    image = torch.randint(0, 256, (1, 3, side, side), dtype=torch.uint8)
+
+    def at(keep: float) -> Any:
+        merging = make_merging({"keep": keep}, blocks=model.encoder.depth, vit=model.encoder.vit)
+
+        def forward() -> None:
+            model.encoder.merging = merging
+            model.coarse_logits(image)
+
+        return forward
+
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        seconds = alternated({str(keep): at(keep) for keep in KEEPS}, RUNS[size])
+    print(json.dumps([1 / value for value in seconds.values()]))
+
+
+def speed() -> None:
+    columns = ("model", "pixels", "precision", "malloc", *(f"keep {keep}, images/s" for keep in KEEPS))
+    print("|", " | ".join([*columns, *(f"× at {keep}" for keep in KEEPS[1:])]), "|\n" + "|---" * 11 + "|")
+    for size, side in CASES:
+        for precision in ("fp32", "bf16"):
+            for malloc in MALLOCS:
+                rates = child(__file__, size, side, precision, malloc=malloc)
+                cells = [f"Seg-{size.upper()}-Mask/16", f"{side}²", precision, malloc]
+                cells += [f"{rate:.2f}" for rate in rates] + [f"{rate / rates[0]:.2f}" for rate in rates[1:]]
+                print("|", " | ".join(cells), "|", flush=True)
+
+
+def evaluated(checkpoint: str, keep: float, after: int | None) -> tuple[float, list[Any]]:
+    """mIoU on the checkpoint's validation pictures, and the labels (H, W) of each."""
+    from lightning import Trainer
+    from lightning.pytorch.callbacks import Callback
+    from omegaconf import OmegaConf
+
+    from segmenter_pl import build
+    from segmenter_pl.checkpoint import blueprint_of
+    from segmenter_pl.evaluation import TTA, EvaluationTask
+
+    class Labels(Callback):
+        def __init__(self) -> None:
+            self.pictures: list[Any] = []
+
+        def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, *others: Any) -> None:
+            self.pictures.append(outputs)
+
+    blueprint = blueprint_of(checkpoint)
+    blueprint.backbone["token_merging"] = {"keep": keep, "after": after}
+    model = blueprint.build()
+    data = build.safe_dataset(blueprint.info["config"]["dataset"])
+    datamodule = build.build_datamodule(OmegaConf.create({"dataset": data, "seed": 0, "bad_sample": "fail"}))
+    spec: Any = model.spec
+    view = {key: getattr(spec, key) for key in ("window", "stride", "short_side")}
+    task = EvaluationTask(
+        model, class_names=spec.classes, ignore_index=spec.ignore_index, settings={**view, **TTA["none"]}
+    )
+    labels = Labels()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        accelerator="cpu", callbacks=[labels], enable_model_summary=False, use_distributed_sampler=False, **quiet
+    )
+    trainer.validate(task, datamodule=datamodule, verbose=False)
+    return task.results["val"]["miou"], labels.pictures
+
+
+def accuracy(checkpoint: str, blocks: list[int | None]) -> None:
+    import torch
+
+    from segmenter_pl import report
+
+    report.quiet_lightning()
+    torch.set_num_threads(1)
+    print("| keep | after block | val mIoU | pixels with the same label, % |\n|---|---|---|---|")
+    miou, usual = evaluated(checkpoint, 1.0, None)
+    print(f"| 1.0 | | {miou:.4f} | 100 |", flush=True)
+    for after in blocks:
+        for keep in KEEPS[1:]:
+            miou, labels = evaluated(checkpoint, keep, after)
+            same = [float((one == other).double().mean()) for one, other in zip(labels, usual, strict=True)]
+            where = "a third" if after is None else after
+            print(f"| {keep} | {where} | {miou:.4f} | {100 * sum(same) / len(same):.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["speed"]:
+        speed()
+    elif sys.argv[1:2] == ["accuracy"]:
+        accuracy(sys.argv[2], [int(word) for word in sys.argv[3:]] or [None])
+    else:
+        measure(sys.argv[1], int(sys.argv[2]), sys.argv[3])
