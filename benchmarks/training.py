@@ -2,8 +2,8 @@
 
 Forward, loss, backward, optimizer of Seg-T, S and B with a mask decoder, patch 16, 512×512 pixels, 150 classes, random
 weights, one thread. Plain: plain.py in float32 with full-size logits, F.cross_entropy and torch's default SGD. Ours:
-float32 and bfloat16 autocast, the SGD of `optimizer=sgd`. CPU seconds, medians of alternating steps; memory is what three
-steps add to the peak of a fresh process that has model and pictures.
+float32 and bfloat16 autocast, the SGD of `optimizer=sgd`. CPU seconds, medians of alternating steps; memory is what
+three steps add to the peak of a fresh process that has model and pictures.
 """
 
 import json
