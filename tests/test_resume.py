@@ -488,9 +488,7 @@ def test_other_files_behind_the_same_settings_are_refused(tmp_path: Path) -> Non
     assert train_here(of_folder(other, run_dir, *alone)) == report.read_results(run_dir)["best"]["miou"]
     for path in [*other.rglob("*.jpg"), *other.rglob("*.png")]:
         path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(
-        ValueError, match=r"results.json was made with other data: other files, though"
-    ):
+    with pytest.raises(ValueError, match=r"results.json was made with other data: other files, though"):
         train_here(of_folder(other, run_dir, *alone))
     (run_dir / "results.json").unlink()
     with pytest.raises(ValueError, match=r"last.ckpt was made with other data: other files.*tag=WORD"):
