@@ -5,9 +5,10 @@ ARGS   ?=
 # Two processes, each test file in one of them (files share short trainings).
 PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
 BIN     = $(VENV)/bin
+TABLES ?= loss tail training inference scaling metrics pipeline attention startup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format clean
+.PHONY: help setup train test test-all lint bench format clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +36,9 @@ lint: setup ## Check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: setup ## Measure the tables of benchmarks/README.md (about an hour on two idle cores)
+	for table in $(TABLES); do (cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python $$table.py) || exit 1; done
 
 format: setup ## Apply the style
 	$(BIN)/ruff check --fix .

@@ -195,6 +195,12 @@ def test_two_sweeps_share_no_directory() -> None:
     assert directory(job("regularization", swept, *shapes)).parent.name.startswith("drop-path-rate-0.2_dropout-0.1-")
 
 
+def test_wandb_knows_the_sweep() -> None:
+    config = composed("ablation=regularization", "logger=wandb", "backbone.dropout=0.1")
+    assert config.logger.wandb.group == config.name
+    assert list(config.logger.wandb.tags) == ["ade20k", "vit_s16", "linear", "ade20k_seg_s16_linear", "regularization"]
+
+
 SMALL = (
     "ablation=regularization",
     *("dataset=shapes", "backbone=vit_micro", *TINY, "trainer.max_steps=2", "dataset.val_every=1"),

@@ -292,7 +292,9 @@ def test_a_signal_leaves_no_file_and_no_process(signum: int, tmp_path: Path) -> 
     command = [sys.executable, "-m", "segmenter_pl.cli", "benchmark", *words]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    process = subprocess.Popen(command, env=quiet, text=True, start_new_session=True, **pipes)
+    # What is started in the background inherits that Ctrl-C is ignored.
+    heeding = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+    process = subprocess.Popen(command, env=quiet, text=True, start_new_session=True, **pipes, **heeding)
     try:
         while not (started := _measuring(process.pid)):
             assert process.poll() is None

@@ -22,11 +22,11 @@ class Recorder(pl.LightningModule):
         self.shown, self.validated = [], []
 
     def training_step(self, batch, batch_index):
-        self.shown.append((batch["index"].tolist(), batch["image"].sum().item(), batch["mask"].sum().item()))
+        self.shown.append((batch["index"], batch["image"].sum().item(), batch["mask"].sum().item()))
         return self.weight.sum()
 
     def validation_step(self, batch, batch_index):
-        self.validated.append((batch["index"].item(), tuple(batch["image"].shape)))
+        self.validated.append((batch["index"][0], tuple(batch["image"].shape)))
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

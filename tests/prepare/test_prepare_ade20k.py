@@ -280,7 +280,14 @@ def stopped(site: Site, root: Path, number: int) -> tuple[int, str, int]:
     """Send a signal to the command while it downloads: its exit code, its stderr, and how many bytes it had."""
     site.stall = Event()
     command = [sys.executable, "-m", "segmenter_pl.cli", "prepare", "ade20k", "--root", str(root), "--unverified"]
-    process = subprocess.Popen([*command, "--source", site.address], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [*command, "--source", site.address],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # background processes inherit that it is ignored
+    )
     part = root / ".preparing/ade20k/downloads" / f"{NAME}.part"
     while not part.exists() or part.stat().st_size < len(site.files[f"/{NAME}"]) // 4:
         assert process.poll() is None
