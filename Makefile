@@ -5,7 +5,7 @@ ARGS   ?=
 # Two processes, each test file in one of them (files share short trainings).
 PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
 BIN     = $(VENV)/bin
-TABLES ?= loss tail training inference scaling metrics pipeline attention startup
+TABLES ?= loss training inference scaling metrics pipeline attention startup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all lint bench format clean
@@ -37,7 +37,7 @@ lint: setup ## Check style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup ## Measure the tables of benchmarks/README.md (about an hour on two idle cores)
+bench: setup ## Measure the tables of benchmarks/ (an hour or more on two idle cores)
 	for table in $(TABLES); do (cd benchmarks && OMP_NUM_THREADS=1 ../$(BIN)/python $$table.py) || exit 1; done
 
 format: setup ## Apply the style

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Required, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from segmenter_pl.ops.bands import View, banded_scores, mixing_matrix
+from segmenter_pl.ops.bands import View, banded_labels, banded_scores, mixing_matrix
 from segmenter_pl.ops.upsample import resized_part
 
 if TYPE_CHECKING:
@@ -71,7 +71,17 @@ def _require_fitting(image: Tensor, size: tuple[int, int], anchors: list[list[in
 
 
 class Settings(TypedDict, total=False):
-    """How a picture is looked at: the keywords of `predict_bands`."""
+    """How a picture is looked at: the keywords of `predict_…`.
+
+    Attributes:
+        window: side of the square windows, pixels.
+        stride: distance between windows, pixels, at most `window`.
+        short_side: the picture's short side is rescaled to this length first; None keeps its size. Pictures smaller
+            than the window are always enlarged to it.
+        scales: factors on that size, default 1; the paper's multi-scale evaluation takes `SCALES`.
+        flip: also the mirrored picture at each scale.
+        window_batch: windows per forward pass, of all scales and both sides together; None for what suits the device.
+    """
 
     window: Required[int]
     stride: Required[int]
@@ -83,6 +93,33 @@ class Settings(TypedDict, total=False):
 
 @torch.inference_mode()
 def predict_bands(
+    model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Class scores of one picture, tile by tile, at any size of picture.
+
+    Args:
+        model: in evaluation mode.
+        image: RGB (3, H, W), 0…255, uint8 or float, on the model's device.
+        settings: see `Settings`.
+
+    Yields: rows, columns and scores (rows, columns, K) float32: logits averaged over windows for a single version of
+        the picture, else class probabilities averaged over all versions.
+
+    Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, or the model's scores
+        are not finite. TooLongError.
+    """
+    yield from banded_scores(_views(model, image, **settings))
+
+
+@torch.inference_mode()
+def predict_label_bands(
+    model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]
+) -> Iterator[tuple[slice, slice, Tensor]]:
+    """As `predict_bands`, with the class ids (rows, columns) int64 of the highest scores in place of the scores."""
+    yield from banded_labels(_views(model, image, **settings))
+
+
+def _views(
     model: SegmentationModel,
     image: Tensor,
     *,
@@ -92,26 +129,8 @@ def predict_bands(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     window_batch: int | None = None,
-) -> Iterator[tuple[slice, slice, Tensor]]:
-    """Class scores of one picture, tile by tile: what all of `predict_…` are made of, at any size of picture.
-
-    Args:
-        model: in evaluation mode.
-        image: RGB (3, H, W), 0…255, uint8 or float, on the model's device.
-        window: side of the square windows, pixels.
-        stride: distance between windows, pixels, at most `window`.
-        short_side: the picture's short side is rescaled to this length first; None keeps its size. Pictures smaller
-            than the window are always enlarged to it.
-        scales: factors on that size; the paper's multi-scale evaluation takes `SCALES`.
-        flip: also the mirrored picture at each scale.
-        window_batch: windows per forward pass, of all scales and both sides together; None for what suits the device.
-
-    Yields: rows, columns and scores (rows, columns, K) float32: logits averaged over windows for a single version of
-        the picture, else class probabilities averaged over all versions.
-
-    Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, or the model's scores
-        are not finite. TooLongError.
-    """
+) -> list[View]:
+    """All versions of the picture, seen by the model."""
     if not scales or min(scales) <= 0:
         raise ValueError(f"scales={tuple(scales)}: give one or more positive numbers")
     views: list[View] = []
@@ -132,7 +151,7 @@ def predict_bands(
                     if len(waiting) == batch:
                         _run(model, waiting)
     _run(model, waiting)
-    yield from banded_scores(views)
+    return views
 
 
 def _view(
@@ -185,8 +204,8 @@ def predict_probabilities(model: SegmentationModel, image: Tensor, **settings: U
 def predict_labels(model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]) -> Tensor:
     """Class ids (H, W) int64 of one picture; arguments as `predict_bands`. Never holds all classes at full size."""
     labels = image.new_empty(image.shape[-2:], dtype=torch.int64)
-    for rows, columns, scores in predict_bands(model, image, **settings):
-        labels[rows, columns] = scores.argmax(-1)
+    for rows, columns, ids in predict_label_bands(model, image, **settings):
+        labels[rows, columns] = ids
     return labels
 
 

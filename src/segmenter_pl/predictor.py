@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segmenter_pl.inference import SCALES, Settings, TooLongError, averages, predict_bands
+from segmenter_pl.inference import SCALES, Settings, TooLongError, averages, predict_bands, predict_label_bands
+from segmenter_pl.ops import best_class
 from segmenter_pl.pictures import PictureError, Source, read_rgb
 
 if TYPE_CHECKING:
@@ -88,12 +89,15 @@ class Predictor:
         """
         rgb = read_rgb(picture)
         labels = torch.empty(rgb.shape[:2], dtype=self.label_dtype, device=self.device)
-        full = None if dtype is None else torch.empty((self.model.num_classes, *rgb.shape[:2]), dtype=dtype)
+        if dtype is None:
+            for rows, columns, ids in self._tiles(rgb, predict_label_bands):
+                labels[rows, columns] = ids
+            return labels.cpu().numpy(), None
+        full = torch.empty((self.model.num_classes, *rgb.shape[:2]), dtype=dtype)
         for rows, columns, scores in self._tiles(rgb):
-            labels[rows, columns] = scores.argmax(-1)
-            if full is not None:
-                full[:, rows, columns] = self._normalised(scores).permute(2, 0, 1).to("cpu", dtype)  # (K, rows, cols)
-        return labels.cpu().numpy(), None if full is None else full.numpy()
+            labels[rows, columns] = best_class(scores)
+            full[:, rows, columns] = self._normalised(scores).permute(2, 0, 1).to("cpu", dtype)  # (K, rows, columns)
+        return labels.cpu().numpy(), full.numpy()
 
     def probability_tiles(self, picture: Source) -> Iterator[tuple[slice, slice, Tensor]]:
         """Rows, columns and class probabilities (rows, columns, K) float32 of tiles, on the device."""
@@ -105,10 +109,12 @@ class Predictor:
         """Of class ids: uint8, int16 above 256 classes."""
         return torch.uint8 if self.model.num_classes <= 256 else torch.int16
 
-    def _tiles(self, rgb: np.ndarray) -> Iterator[tuple[slice, slice, Tensor]]:
+    def _tiles(
+        self, rgb: np.ndarray, predict: Callable[..., Iterator[tuple[slice, slice, Tensor]]] = predict_bands
+    ) -> Iterator[tuple[slice, slice, Tensor]]:
         image = torch.from_numpy(rgb).to(self.device).permute(2, 0, 1).contiguous()  # (3, H, W)
         try:
-            yield from predict_bands(self._seen, image, **self.settings)
+            yield from predict(self._seen, image, **self.settings)
         except TooLongError as error:
             raise PictureError(str(error)) from error
 

@@ -15,7 +15,7 @@ from torchmetrics import MeanMetric
 from segmenter_pl.guard import Guard, gathered
 from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
-from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
+from segmenter_pl.ops import best_class, pixel_weight, upsampled_cross_entropy
 
 Batch = dict[str, Any]  # a collated sample of `data.dataset.SegmentationDataset`
 
@@ -133,7 +133,7 @@ class SegmentationTask(LightningModule):
         for rows, columns, logits in predict_bands(self.model, image, **self.view):
             truth = target[rows, columns].flatten()
             total += F.cross_entropy(logits.flatten(0, 1), truth, ignore_index=self.ignore_index, reduction="sum")
-            labels[rows, columns] = logits.argmax(-1)
+            labels[rows, columns] = best_class(logits)
         valid = (target != self.ignore_index).sum()
         self.val_loss.update(total / valid.clamp(min=1), valid)
         self.metrics.update(labels, target)

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from segmenter_pl.inference import SCALES, TooLongError, predict_bands, window_anchors
-from segmenter_pl.ops import bands
+from segmenter_pl.inference import SCALES, TooLongError, predict_bands, predict_labels, window_anchors
+from segmenter_pl.ops import bands, best_class
 from segmenter_pl.ops.bands import mixing_matrix, tile_size
 from segmenter_pl.ops.upsample import resized_part
 from tests.test_inference import Probe, noise, plain
@@ -43,7 +44,7 @@ def test_tiles_suit_cache_and_width() -> None:
     for num_classes, width in ((150, 4000), (2, 40), (1000, 10000)):
         rows, columns = tile_size(num_classes, width, torch.device("cpu"))
         assert columns <= min(width, 256)
-        assert rows == 4 or rows * columns * num_classes <= 2**18
+        assert rows == 4 or rows * columns * num_classes <= 2**19
 
 
 def test_a_picture_too_long_for_its_width_is_refused() -> None:
@@ -58,6 +59,17 @@ def test_a_second_picture_needs_no_new_matrices() -> None:
         list(predict_bands(Probe(16), noise(90, 120), window=32, stride=24, scales=SCALES, flip=True))
         misses = bands._cached_mixing.cache_info().misses
         assert misses == 12  # six scales, two sides
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_are_the_highest_scores(several: bool) -> None:
+    model, image = Probe(4, 5), noise(45, 61)
+    settings: dict[str, Any] = {"window": 16, "stride": 9, "flip": several}
+    labels = predict_labels(model, image, **settings)
+    for rows, columns, scores in predict_bands(model, image, **settings):
+        assert torch.equal(labels[rows, columns], scores.argmax(-1))
+        for layout in (scores, scores[::2, 1:]):  # as it is, and not contiguous
+            assert torch.equal(best_class(layout), layout.argmax(-1))
 
 
 @pytest.mark.slow

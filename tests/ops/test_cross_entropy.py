@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from segmenter_pl.ops import pixel_weight, upsampled_cross_entropy
+from segmenter_pl.ops import cross_entropy, pixel_weight, torch_cross_entropy, upsampled_cross_entropy
 from segmenter_pl.ops.upsample import interpolation_matrix, source_span
 
 IGNORE = 255
@@ -88,6 +88,58 @@ def test_ignore_index_that_is_no_uint8():
 def test_strongly_disagreeing_logits_stay_finite():
     coarse, target = make_case(scale=1e4)
     assert_agrees(coarse, target, 8)
+
+
+@pytest.mark.parametrize("stride", [1, 2, 3, 7, 16, 32])
+@pytest.mark.parametrize("spread", [1.0, 55.0, 400.0])  # natural logits; 62 is where the series of exponentials ends
+def test_spread_of_logits(stride, spread):
+    coarse, target = make_case(classes=7, stride=stride, crop=(0, 0))
+    coarse = (coarse - coarse.amin(1, keepdim=True)) / (coarse.amax(1, keepdim=True) - coarse.amin(1, keepdim=True))
+    assert_agrees(coarse * spread + 1000, target, stride, label_smoothing=0.1)
+    expected_value, expected = value_and_gradient(reference, (coarse * spread).float().double(), target, stride)
+    value, gradient = value_and_gradient(upsampled_cross_entropy, (coarse * spread).float(), target, stride)
+    assert value.double() == pytest.approx(expected_value.item(), rel=2e-6)
+    assert (gradient - expected).norm() <= 2e-6 * expected.norm()
+
+
+def test_images_of_either_kind_in_one_batch():
+    coarse, target = make_case(batch=3, classes=7)
+    coarse[1] *= 1e3
+    assert_agrees(coarse, target, 8)
+
+
+@pytest.mark.parametrize("numbers", [1, 2 * 64 * 5, 3 * 64 * 5, 10**6])
+def test_any_cut_into_tiles(monkeypatch, numbers):
+    monkeypatch.setattr(torch_cross_entropy, "TILE_CPU", numbers)
+    coarse, target = make_case()
+    assert_agrees(coarse, target, 8, class_weights=torch.linspace(0, 1, 5, dtype=torch.float64))
+
+
+def test_only_one_pixel_counts():
+    coarse, target = make_case()
+    label = target[1, 20, 9].item()
+    target.fill_(IGNORE)[1, 20, 9] = label
+    assert_agrees(coarse, target, 8, label_smoothing=0.1)
+
+
+def test_compiles_without_a_break():
+    coarse, target = make_case()
+    options = {"label_smoothing": 0.1, "class_weights": torch.ones(5, dtype=torch.float64)}
+    compiled = torch.compile(upsampled_cross_entropy, fullgraph=True, backend="aot_eager")
+    for reduction in ("mean", "sum"):
+        value, gradient = value_and_gradient(compiled, coarse, target, 8, reduction=reduction, **options)
+        expected = value_and_gradient(upsampled_cross_entropy, coarse, target, 8, reduction=reduction, **options)
+        torch.testing.assert_close((value, gradient), expected)
+    torch._dynamo.reset()
+
+
+def test_operator_says_what_it_returns():
+    coarse, target = make_case(classes=3)
+    for with_gradient in (False, True):
+        leaf = coarse.detach().requires_grad_(with_gradient)
+        arguments = (leaf, target.clamp(max=2), 8, IGNORE, None, 0.1, with_gradient)
+        kinds = ("test_schema", "test_autograd_registration", "test_faketensor")
+        torch.library.opcheck(cross_entropy._summed, arguments, test_utils=kinds)
 
 
 def test_gradient_is_scaled_by_what_follows():

@@ -22,6 +22,7 @@ from segmenter_pl.metrics import (
     SegmentationMetrics,
     confusion_scores,
 )
+from segmenter_pl.ops import best_class
 
 # Test-time augmentation: which versions of a picture are averaged.
 TTA: Mapping[str, dict[str, Any]] = {
@@ -123,7 +124,7 @@ class EvaluationTask(LightningModule):
         for rows, columns, scores in predict_bands(self.model, image, **self.settings):
             truth = target[rows, columns]
             valid = truth != self.ignore_index
-            guess = labels[rows, columns] = scores.argmax(-1)
+            guess = labels[rows, columns] = best_class(scores)
             if probability is not None:
                 probability[rows, columns] = (scores if averaged else scores.softmax(-1))[..., 1]
             pair = torch.stack([guess, torch.where(valid, truth, 0)], dim=-1)  # (rows, columns, 2)

@@ -2,11 +2,14 @@
 
 Of the published ways to fewer tokens on Segmenter, two need no weights of their own and can have a fixed budget: 2×2
 windows of like tokens (the first stage of ALGM, Norouzi et al., CVPR 2024; with learned choices CTS, Lu et al., CVPR
-2023), and bipartite matching over the whole picture (ToMe, Bolya et al., ICLR 2023; the second stage of ALGM). This is
-the second: a model that never saw it keeps more of its predictions (CamVid, Seg-T, half of the tokens from block 6 on:
-98 % against 97 % of the pixels), and a last row or column without a neighbour is no special case. Every second token of
-every second row is a target, so that there is one near every token (Bolya and Hoffman, "Token Merging for Fast Stable
-Diffusion", 2023). Weighting attention by the size of a token, as ToMe does, made the same model worse and is left out.
+2023), and bipartite matching over the whole picture (ToMe, Bolya et al., ICLR 2023; the second stage of ALGM). ALGM
+reports 38.1 → 38.9 (T) to 51.8 → 52.7 (L) mIoU on ADE20K after training with both. This is the second alone: of a
+CamVid model that never saw merging, half of the tokens behind block 4 leave 97.1 % of the pixels as they were, windows
+95.6 %, and a last row or column without a neighbour is no special case. Every second token of every second row is a
+target, so that there is one near every token (Bolya and Hoffman, "Token Merging for Fast Stable Diffusion", 2023).
+Weighting attention by how many tokens a token stands for, as ToMe does, makes that 97.4 %. It is left out, because it
+takes an attention mask, which costs a block 8 to 22 % in bfloat16 on a CPU and shuts out CUDA's flash kernel: a larger
+`keep` is as good a use of the time.
 
 Shapes: B batch, D width, h w grid of patches, N = h·w, E prefix tokens; T of the N tokens are targets, S = N - T are
 sources, R of them are merged.
@@ -37,7 +40,7 @@ class TokenMerging:
     from one place, so that a CUDA device gives the same bits each time.
 
     Args:
-        keep: part of the tokens that is left, from 0.25 to 1; of an odd grid up to two rows and columns' worth more.
+        keep: part of the tokens that is left, from 0.25 to 1; on a grid with an odd side slightly more.
         after: number of the block, from 1, behind which tokens are merged.
         prefix: E, tokens in front that stay as they are.
     """

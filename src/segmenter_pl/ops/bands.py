@@ -11,14 +11,19 @@ along an axis, Y X = n·h n·w coarse cells of all windows.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
+from segmenter_pl.ops import torch_scores
+from segmenter_pl.ops.torch_scores import best_class, exponents
+from segmenter_pl.ops.triton_support import triton_works
 from segmenter_pl.ops.upsample import interpolation_matrix, neighbours
 
-# Numbers in a tile (rows · columns · K) and its columns at most. A GPU wants fewer, larger kernels.
-TILE_CPU = (2**18, 256)
+# Numbers in a tile (rows · columns · K) and its columns at most. CPU: within 5 % of the fastest of 2^17, …, 2^21
+# numbers and 128, 256 or all columns, at K = 19, 60, 150, one or twelve views. A GPU wants fewer, larger kernels.
+TILE_CPU = (3 * 2**17, 128)
 TILE_GPU = (2**24, 2048)
 
 CACHED_BYTES = 2**22  # of one that is kept for the next picture
@@ -97,6 +102,37 @@ def banded_scores(views: Sequence[View], tile: tuple[int, int] | None = None) ->
 
     Yields: rows, columns, and the scores (rows, columns, K) float32, computed in float32 also under autocast.
     """
+    ops = _operations(views[0].logits)
+    for rows, columns, wide, by_row in _widened(views, tile):
+        yield rows, columns, ops.logits(wide[0], by_row[0]) if len(views) == 1 else ops.probabilities(wide, by_row)
+
+
+def banded_labels(views: Sequence[View], tile: tuple[int, int] | None = None) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Class of the highest score of each pixel, the first one of equals; arguments as `banded_scores`.
+
+    Yields: rows, columns, and the class ids (rows, columns) int64.
+    """
+    ops = _operations(views[0].logits)
+    for rows, columns, wide, by_row in _widened(views, tile):
+        if len(views) == 1:
+            yield rows, columns, ops.labels(wide[0], by_row[0])
+        else:
+            yield rows, columns, best_class(ops.probabilities(wide, by_row))
+
+
+def _operations(logits: Tensor) -> ModuleType:
+    """Where a tile's rows are mixed, and soft-max and arg-max taken: Triton's kernels on CUDA, else plain torch."""
+    if not triton_works(logits.device):
+        return torch_scores
+    from segmenter_pl.ops import triton_scores
+
+    return triton_scores
+
+
+def _widened(
+    views: Sequence[View], tile: tuple[int, int] | None
+) -> Iterator[tuple[slice, slice, list[Tensor], list[Tensor]]]:
+    """Rows and columns of a tile; and of each view its coarse rows (r, columns, K), and their weights (rows, r)."""
     logits = views[0].logits
     height, width = views[0].rows.shape[0], views[0].columns.shape[0]
     tile_rows, tile_columns = tile or tile_size(logits.shape[-1], width, logits.device)
@@ -108,8 +144,12 @@ def banded_scores(views: Sequence[View], tile: tuple[int, int] | None = None) ->
         rows = slice(y, min(y + tile_rows, height))
         by_row = [_used(view.rows[rows], logits.device) for view in views]
         strips = [view.logits[cells] for view, (cells, _) in zip(views, by_row, strict=True)]  # (r, X, K) each
+        if len(views) > 1:
+            strips = [exponents(strip) for strip in strips]
         for span, by_column in columns:
-            yield rows, span, _mixed(strips, [weights for _, weights in by_row], by_column)
+            with torch.autocast(logits.device.type, enabled=False):
+                wide = [weights @ strip[:, cells] for strip, (cells, weights) in zip(strips, by_column, strict=True)]
+            yield rows, span, wide, [weights for _, weights in by_row]
 
 
 def tile_size(num_classes: int, width: int, device: torch.device) -> tuple[int, int]:
@@ -117,20 +157,6 @@ def tile_size(num_classes: int, width: int, device: torch.device) -> tuple[int, 
     elements, widest = TILE_GPU if device.type == "cuda" else TILE_CPU
     columns = min(width, widest)
     return max(4, elements // (columns * num_classes)), columns
-
-
-def _mixed(strips: list[Tensor], by_row: list[Tensor], by_column: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """Scores of one tile; strips (r, X, K), by_row (rows, r), by_column: s coarse columns, and weights (columns, s)."""
-    total: Tensor | None = None
-    with torch.autocast(strips[0].device.type, enabled=False):
-        for strip, row_weights, (cells, column_weights) in zip(strips, by_row, by_column, strict=True):
-            wide = column_weights @ strip[:, cells]  # (r, columns, K)
-            scores = (row_weights @ wide.flatten(1)).unflatten(1, wide.shape[1:])  # (rows, columns, K)
-            if len(strips) > 1:
-                scores = scores.softmax(-1)
-            total = scores if total is None else total.add_(scores)
-    assert total is not None
-    return total if len(strips) == 1 else total.div_(len(strips))
 
 
 def _used(weights: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,32 +1,24 @@
-"""Cross-entropy of upsampled logits, band by band, with the gradient made in the forward pass.
+"""Cross-entropy of upsampled logits that never holds a K x H x W tensor, with the gradient made in the forward pass.
 
-Legend: B batch, K classes, C = K padded for the vector unit, H W pixels, h w coarse cells, n = pixels of a band.
+Legend: B batch, K classes, H W pixels, h w coarse cells.
 
-Bilinear upsampling is separable: an image is widened once, (h, w, C) -> (h, W, C), and then each band of output rows
-is mixed from the two or three coarse rows it touches. The class axis is last, so that a band is a small contiguous
-matrix whose softmax, loss and gradient stay in the cache. The gradient of the band goes back through the same matrices
-at once; what is kept for the backward pass has the size of the coarse logits.
+The work is done in `torch_cross_entropy` (any device) or `triton_cross_entropy` (CUDA, where Triton is installed). Both
+take logits to base 2, because exp2 is three times faster than exp on a CPU and what a GPU has; and less the largest of
+their cell, which no softmax notices and which keeps every upsampled logit at or below 0. The part of label smoothing
+that does not depend on the labels is linear in the logits, and so is computed on the coarse grid. What is kept for the
+backward pass has the size of the coarse logits.
 """
 
 import math
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from segmenter_pl.ops.upsample import interpolation_matrix, source_span
-
-# Rows per band. CPU: the fastest of 2, 4, 8, 16, 32 at K = 150 and W = 512. A GPU wants fewer, larger kernels.
-BAND_ROWS_CPU = 8
-BAND_ROWS_GPU = 64
-
-# What a pixel's softmax is compared with: its label and the `share` of it, plus `valid * spread[k]` at every class k
-# (label smoothing). label, share, valid (B, H, W); spread (K,).
-SoftTarget = tuple[Tensor, Tensor, Tensor, Tensor | None]
-
-# A logit that no real one comes near, yet finite: 0 * -inf would put nan into the matrix products.
-PADDING_LOGIT = -1e30
+from segmenter_pl.ops import torch_cross_entropy
+from segmenter_pl.ops.torch_cross_entropy import Weighting, validity
+from segmenter_pl.ops.triton_support import triton_works
+from segmenter_pl.ops.upsample import interpolation_matrix
 
 
 def upsampled_cross_entropy(
@@ -43,8 +35,9 @@ def upsampled_cross_entropy(
 
     Same value and gradient as `F.interpolate(coarse, size=(h * stride, w * stride), mode="bilinear")[..., :H, :W]`
     followed by `F.cross_entropy`, without a (B, K, H, W) tensor; only a batch without a valid pixel gives 0 and a zero
-    gradient instead of nan. Computed in float32 (float64 for float64 logits), also under autocast. The interpolation
-    runs as matrix products and so follows `torch.set_float32_matmul_precision`. No second derivative.
+    gradient instead of nan. Computed in float32 (float64 for float64 logits), also under autocast; in plain torch the
+    gradient ends in matrix products that follow `torch.set_float32_matmul_precision`. The same bits at every run.
+    No second derivative. One operator for `torch.compile`, so that it breaks no graph.
 
     Args:
         coarse: logits (B, K, h, w), any floating dtype.
@@ -57,24 +50,19 @@ def upsampled_cross_entropy(
 
     Raises:
         RuntimeError: a second derivative is asked for (`create_graph=True`).
-        ValueError: sizes do not belong together; a label is out of range (only on the CPU: a GPU is not waited for).
+        ValueError: sizes do not belong together; a label is out of range (only on the CPU: a GPU is not waited for, and
+            Triton's loss is nan then).
     """
     _check_sizes(coarse, target, stride, class_weights)
-    num_classes = coarse.shape[1]
-    labels, valid = _labels_and_validity(target, ignore_index)  # (B, H, W)
-    if labels.device.type == "cpu":
-        _check_labels(labels, num_classes, ignore_index)
     dtype = torch.promote_types(coarse.dtype, torch.float32)
-    weights = coarse.new_ones(num_classes, dtype=dtype) if class_weights is None else class_weights.to(dtype)
-    spread = weights * (label_smoothing / num_classes) if label_smoothing > 0 else None  # (K,)
-    pixel_weights = _weight_map(labels, valid, class_weights).to(dtype)  # (B, H, W)
-    soft_target = (labels, (1 - label_smoothing) * pixel_weights, valid.to(dtype), spread)
+    weights = None if class_weights is None else class_weights.to(dtype)
     with_gradient = torch.is_grad_enabled() and coarse.requires_grad
-    with torch.autocast(coarse.device.type, enabled=False):
-        total: Tensor = _BandedCrossEntropy.apply(coarse.to(dtype), soft_target, stride, with_gradient)
+    total: Tensor = _summed(
+        coarse.to(dtype), target, stride, ignore_index, weights, float(label_smoothing), with_gradient
+    )[0]
     if reduction == "sum":
         return total
-    denominator = pixel_weights.sum()
+    denominator = pixel_weight(target, ignore_index=ignore_index, class_weights=weights).to(dtype)
     return total / torch.where(denominator == 0, 1, denominator)
 
 
@@ -84,96 +72,82 @@ def pixel_weight(target: Tensor, *, ignore_index: int = 255, class_weights: Tens
     Returns a scalar: the number of pixels of `target` (B, H, W) that are not `ignore_index` (int64), or, with
     `class_weights` (K,), the sum of the weights of their labels (dtype of the weights). It may be 0.
     """
-    return _weight_map(*_labels_and_validity(target, ignore_index), class_weights).sum()
+    valid = validity(target, ignore_index)
+    if class_weights is None:
+        return valid.sum()
+    return (class_weights[torch.where(valid, target, 0).long()] * valid).sum()
 
 
-class _BandedCrossEntropy(torch.autograd.Function):
-    """Sum over the pixels of an upsampled batch; saves only the gradient with respect to the coarse logits."""
-
-    @staticmethod
-    def forward(ctx: Any, coarse: Tensor, soft_target: SoftTarget, stride: int, with_gradient: bool) -> Tensor:
-        num_classes = coarse.shape[1]
-        # CPU reductions over rows of a multiple of 32 are up to four times faster (whole loss: 20 % at K = 150, 35 % at
-        # 59, 15 % at 19); it does not pay to append half a block or more.
-        padding = -num_classes % 32 if -num_classes % 32 < 16 else 0
-        logits = F.pad(coarse.permute(0, 2, 3, 1).contiguous(), (0, padding), value=PADDING_LOGIT)  # (B, h, w, C)
-        gradient = torch.empty_like(logits) if with_gradient else None
-        total = _loss_by_bands(logits, soft_target, stride, gradient)
-        if gradient is not None:
-            ctx.save_for_backward(gradient[..., :num_classes].permute(0, 3, 1, 2))  # (B, K, h, w)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
-        if (
-            torch.is_grad_enabled()
-        ):  # create_graph=True; `once_differentiable` would let it pass and treat p as constant
-            raise RuntimeError("upsampled_cross_entropy has no second derivative (create_graph=True)")
-        (gradient,) = ctx.saved_tensors
-        return gradient * grad_output, None, None, None
-
-
-def _loss_by_bands(logits: Tensor, soft_target: SoftTarget, stride: int, gradient: Tensor | None) -> Tensor:
-    """Summed loss of coarse `logits` (B, h, w, C); fills `gradient`, of the same shape, unless None."""
-    batch, h, w, classes = logits.shape
-    *maps, spread = soft_target
-    height, width = maps[0].shape[1:]
-    vertical = interpolation_matrix(h * stride, h, crop=height, dtype=logits.dtype, device=logits.device)
-    horizontal = interpolation_matrix(w * stride, w, crop=width, dtype=logits.dtype, device=logits.device)
-    band_rows = BAND_ROWS_CPU if logits.device.type == "cpu" else BAND_ROWS_GPU
-    # Allocated once: a fresh large block costs page faults, which take longer than the arithmetic on it.
-    wide = logits.new_empty(h, width, classes)
-    wide_gradient = torch.empty_like(wide)
-    buffer = logits.new_empty(band_rows, width * classes)
-
-    losses = []
-    for image in range(batch):
-        torch.matmul(horizontal * math.log2(math.e), logits[image], out=wide)  # (h, W, C), logits to base 2
-        wide_gradient.zero_()
-        for start in range(0, height, band_rows):
-            rows = slice(start, min(start + band_rows, height))
-            sources = slice(*source_span(rows.start, rows.stop, h * stride, h))
-            mix, band = vertical[rows, sources], buffer[: rows.stop - start]
-            torch.mm(mix, wide[sources].flatten(1), out=band)
-            label, share, valid = (pixels[image, rows].reshape(-1, 1) for pixels in maps)  # (n, 1)
-            losses.append(_band_loss(band.view(-1, classes), label, share, valid, spread))
-            if gradient is not None:
-                wide_gradient[sources].flatten(1).addmm_(mix.T, band)
-        if gradient is not None:
-            torch.matmul(horizontal.T, wide_gradient, out=gradient[image])  # (h, w, C)
-    return torch.stack(losses).sum()
+@torch.library.custom_op("segmenter_pl::upsampled_cross_entropy", mutates_args=())
+def _summed(
+    coarse: Tensor,
+    target: Tensor,
+    stride: int,
+    ignore_index: int,
+    class_weights: Tensor | None,
+    label_smoothing: float,
+    with_gradient: bool,
+) -> tuple[Tensor, Tensor]:
+    """The summed loss, and its gradient (B, h, w, K); one operator, because its loops are not for a compiler."""
+    num_classes = coarse.shape[1]
+    valid = validity(target, ignore_index)  # (B, H, W)
+    if target.device.type == "cpu":
+        _check_labels(torch.where(valid, target, 0), num_classes, ignore_index)
+    spread = None
+    if label_smoothing > 0:
+        spread = coarse.new_ones(num_classes) if class_weights is None else class_weights
+        spread = spread * (label_smoothing / num_classes)  # (K,)
+    weighting = Weighting(ignore_index, class_weights, label_smoothing, spread)
+    with torch.autocast(coarse.device.type, enabled=False):
+        logits = coarse.permute(0, 2, 3, 1).contiguous() * math.log2(math.e)  # (B, h, w, K)
+        logits -= logits.amax(-1, keepdim=True)
+        total, gradient = _implementation(logits)(logits, target, weighting, stride, with_gradient)
+        if spread is not None:
+            counts = _downsampled(valid.to(logits.dtype), stride, logits)  # (B, h, w)
+            total -= (counts * (logits @ spread)).sum()
+            if with_gradient:
+                gradient -= counts[..., None] * spread
+    return total * math.log(2), gradient
 
 
-def _band_loss(logits: Tensor, label: Tensor, share: Tensor, valid: Tensor, spread: Tensor | None) -> Tensor:
-    """Summed cross-entropy of base-2 `logits` (n, C), which are overwritten with its gradient (in natural logits).
-
-    With q the soft target of a pixel and p its softmax: loss = sum(q) * log(sum(exp(x))) - sum(q * x), and the gradient
-    is sum(q) * p - q. Base 2 because exp2 is three times faster than exp on the CPU.
-    """
-    logits -= logits.amax(1, keepdim=True)
-    mass, score = share, share * logits.gather(1, label)  # (n, 1)
-    if spread is not None:
-        mass = share + valid * spread.sum()
-        score += valid * (logits[:, : len(spread)] @ spread)[:, None]
-    exponentials = logits.exp2_()
-    partition = exponentials.sum(1, keepdim=True)
-    gradient = exponentials.mul_(mass / partition)
-    gradient.scatter_add_(1, label, -share)
-    if spread is not None:
-        gradient[:, : len(spread)].addr_(valid[:, 0], spread, alpha=-1)
-    return (mass * partition.log2() - score).sum() * math.log(2)
+@_summed.register_fake
+def _(
+    coarse: Tensor, target: Tensor, stride: Any, ignore_index: Any, class_weights: Any, smoothing: Any, gradient: bool
+) -> tuple[Tensor, Tensor]:
+    batch, classes, h, w = coarse.shape
+    return coarse.new_empty(()), coarse.new_empty((batch, h, w, classes) if gradient else 0)
 
 
-def _labels_and_validity(target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """Labels as int64 with 0 where ignored, and the mask of the pixels that count."""
-    labels = target.long()
-    valid = labels != ignore_index
-    return torch.where(valid, labels, 0), valid
+def _keep_gradient(ctx: Any, inputs: Any, output: tuple[Tensor, Tensor]) -> None:
+    ctx.save_for_backward(output[1])
 
 
-def _weight_map(labels: Tensor, valid: Tensor, class_weights: Tensor | None) -> Tensor:
-    """Weight of every pixel, 0 where ignored, shaped like `labels`."""
-    return valid if class_weights is None else class_weights[labels] * valid
+def _backward(ctx: Any, grad_total: Tensor, grad_gradient: Tensor | None) -> tuple[Tensor | None, ...]:
+    if torch.is_grad_enabled():  # create_graph=True; the softmax would be taken for a constant
+        raise RuntimeError("upsampled_cross_entropy has no second derivative (create_graph=True)")
+    (gradient,) = ctx.saved_tensors
+    return gradient.permute(0, 3, 1, 2) * grad_total, None, None, None, None, None, None
+
+
+_summed.register_autograd(_backward, setup_context=_keep_gradient)
+
+
+def _implementation(logits: Tensor) -> Any:
+    """The function that suits device and dtype."""
+    if logits.dtype == torch.float32 and triton_works(logits.device):
+        from segmenter_pl.ops import triton_cross_entropy
+
+        return triton_cross_entropy.summed_cross_entropy
+    return torch_cross_entropy.summed_cross_entropy
+
+
+def _downsampled(pixels: Tensor, stride: int, like: Tensor) -> Tensor:
+    """Sums of pixels (B, H, W) at the cells they are upsampled from, by the same weights: (B, h, w)."""
+    rows, columns = (
+        interpolation_matrix(cells * stride, cells, crop=side, dtype=like.dtype, device=like.device)
+        for cells, side in zip(like.shape[1:3], pixels.shape[1:], strict=True)
+    )
+    return rows.T @ pixels @ columns
 
 
 def _check_sizes(coarse: Tensor, target: Tensor, stride: int, class_weights: Tensor | None) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from segmenter_pl.ops import best_class
 from segmenter_pl.pictures import RGB
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def smoothed(predictor: Predictor, smooth: float) -> Callable[[RGB], Labels]:
                 tile.copy_(probabilities)
             else:
                 tile.mul_(smooth).add_(probabilities, alpha=1 - smooth)
-            labels[rows, columns] = tile.argmax(-1)
+            labels[rows, columns] = best_class(tile)
         return labels.cpu().numpy()
 
     return segment
