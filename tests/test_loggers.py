@@ -190,6 +190,8 @@ def _quietly(function: Callable[..., None], folder: Path, *args: Any) -> None:
     warnings.simplefilter("error")
     time.sleep(1.0 - time.time() % 1.0)  # both tools name their files by the second
     function(folder, *args)
+    if "wandb" in sys.modules:  # its own process writes the rest, for which only a usual exit waits, not multiprocessing's
+        sys.modules["wandb"].teardown()
 
 
 def live(folder: Path, kinds: tuple[str, ...], start: int, stop: int, killed: bool) -> None:

@@ -57,8 +57,8 @@ def upsampled_cross_entropy(
     dtype = torch.promote_types(coarse.dtype, torch.float32)
     weights = None if class_weights is None else class_weights.to(dtype)
     with_gradient = torch.is_grad_enabled() and coarse.requires_grad
-    total: Tensor = _summed(
-        coarse.to(dtype), target, stride, ignore_index, weights, float(label_smoothing), with_gradient
+    total: Tensor = torch.ops.segmenter_pl.summed_cross_entropy(
+        coarse.to(dtype), target, stride, ignore_index, weights, label_smoothing, with_gradient
     )[0]
     if reduction == "sum":
         return total
@@ -78,7 +78,6 @@ def pixel_weight(target: Tensor, *, ignore_index: int = 255, class_weights: Tens
     return (class_weights[torch.where(valid, target, 0).long()] * valid).sum()
 
 
-@torch.library.custom_op("segmenter_pl::upsampled_cross_entropy", mutates_args=())
 def _summed(
     coarse: Tensor,
     target: Tensor,
@@ -110,10 +109,10 @@ def _summed(
     return total * math.log(2), gradient
 
 
-@_summed.register_fake
-def _(
+def _like_summed(
     coarse: Tensor, target: Tensor, stride: Any, ignore_index: Any, class_weights: Any, smoothing: Any, gradient: bool
 ) -> tuple[Tensor, Tensor]:
+    """What `_summed` returns, without its numbers."""
     batch, classes, h, w = coarse.shape
     return coarse.new_empty(()), coarse.new_empty((batch, h, w, classes) if gradient else 0)
 
@@ -129,7 +128,17 @@ def _backward(ctx: Any, grad_total: Tensor, grad_gradient: Tensor | None) -> tup
     return gradient.permute(0, 3, 1, 2) * grad_total, None, None, None, None, None, None
 
 
-_summed.register_autograd(_backward, setup_context=_keep_gradient)
+# Not `torch.library.custom_op`: its first call imports the compiler, seconds and 160 MB for those who do not compile.
+_LIBRARY = torch.library.Library("segmenter_pl", "FRAGMENT")
+_LIBRARY.define(
+    "summed_cross_entropy(Tensor coarse, Tensor target, int stride, int ignore_index, Tensor? class_weights, "
+    "float label_smoothing, bool with_gradient) -> (Tensor, Tensor)"
+)
+_LIBRARY.impl("summed_cross_entropy", _summed, "CompositeExplicitAutograd")
+torch.library.register_fake("segmenter_pl::summed_cross_entropy", _like_summed, lib=_LIBRARY)
+torch.library.register_autograd(
+    "segmenter_pl::summed_cross_entropy", _backward, setup_context=_keep_gradient, lib=_LIBRARY
+)
 
 
 def _implementation(logits: Tensor) -> Any:
