@@ -190,7 +190,7 @@ def _quietly(function: Callable[..., None], folder: Path, *args: Any) -> None:
     warnings.simplefilter("error")
     time.sleep(1.0 - time.time() % 1.0)  # both tools name their files by the second
     function(folder, *args)
-    if "wandb" in sys.modules:  # its own process writes the rest, for which only a usual exit waits, not multiprocessing's
+    if "wandb" in sys.modules:  # its own process writes the rest; multiprocessing's exit does not wait for it
         sys.modules["wandb"].teardown()
 
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Numbers in a tile (n·K). CPU: within 5 % of the fastest of 2^18, …, 2^22 at K = 19, 59, 150. A GPU wants fewer.
+# Numbers in a tile (n·K). CPU: within 8 % of the fastest of 2^18, …, 2^22 at K = 19, 59, 150. A GPU wants fewer.
 TILE_CPU, TILE_GPU = 2**20, 2**24
 
 # How far the logits of a cell may spread (to base 2) for a series: no power, ratio or sum of them leaves the type.
