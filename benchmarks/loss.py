@@ -1,14 +1,8 @@
-"""The loss against F.interpolate + F.cross_entropy: `python benchmarks/loss.py [scaling|cuda]`. Prints a Markdown table.
+"""Band-wise loss against F.interpolate + F.cross_entropy: `python benchmarks/loss.py`. Prints one Markdown table.
 
-Forward and backward, batch 4, stride 16, random logits and labels, one thread; process CPU time, medians of alternating
-runs; memory is the growth of the peak of a fresh process. Every row is measured with glibc's default malloc and with one
-that keeps large blocks, because page faults flatter the lean code. Errors are relative, against float64, of the value and
-of the gradient's length, for one image. `scaling` measures ours alone over classes and picture sizes. `cuda` compares, on
-a GPU, the plain loss (eager and compiled), ours in plain torch and ours in Triton.
-
-torch.compile of a tile's arithmetic was tried in place of the series of exponentials, one Zen 4 core that other work
-shared, all tiles of the first row: ours 117 … 122 ms, the best compiled form of four (one exponential for each number, fused
-with the sum) 202 … 213 ms and 39 s to compile, the series compiled 404 … 603 ms. So it stays out.
+Forward and backward, batch 4, 32×32 → 512×512, one thread; process CPU time, medians of alternating runs; memory is the
+growth of the peak of a fresh process. Every row is measured with glibc's default malloc and with one that keeps large
+blocks, because page faults flatter the lean code.
 """
 
 import json
@@ -19,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 TUNED = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
@@ -27,29 +20,68 @@ TUNED = {
     "MALLOC_TOP_PAD_": "67108864",
 }
 RUNS = 5
-BATCH = 4
 
 
-def batch(classes: int, side: int, images: int = BATCH) -> tuple[Any, Any]:
-    """Coarse logits (B, K, side/16, side/16) and labels (B, side, side)."""
+def losses(classes: int) -> dict[str, Callable[[], None]]:
+    """Both losses on the same random logits, each with its backward pass."""
     import torch
-
-    torch.manual_seed(0)
-    coarse = torch.randn(images, classes, side // 16, side // 16, requires_grad=True)
-    return coarse, torch.randint(0, classes, (images, side, side), dtype=torch.int16).to(torch.int64 if classes > 255 else torch.uint8)
-
-
-def plain(coarse: Any, target: Any) -> Any:
     import torch.nn.functional as F
 
-    full = F.interpolate(coarse, size=tuple(target.shape[1:]), mode="bilinear", align_corners=False)
-    return F.cross_entropy(full, target.long(), ignore_index=-100)
-
-
-def ours(coarse: Any, target: Any) -> Any:
     from segmenter_pl.ops import upsampled_cross_entropy
 
-    return upsampled_cross_entropy(coarse, target, 16, ignore_index=-100)
+    torch.manual_seed(0)
+    coarse = torch.randn(4, classes, 32, 32, requires_grad=True)
+    target = torch.randint(0, classes, (4, 512, 512), dtype=torch.uint8)
+
+    def plain() -> None:
+        full = F.interpolate(coarse, size=(512, 512), mode="bilinear", align_corners=False)
+        F.cross_entropy(full, target.long(), ignore_index=255).backward()
+
+    def banded() -> None:
+        upsampled_cross_entropy(coarse, target, 16).backward()
+
+    return {"plain": plain, "banded": banded}
 
 
-LOSSES: dict[str, Callable[[Any, Any], Any]] = {"plain": plain, "ours": ours}
+def measure(classes: int, only: str) -> None:
+    """In a process of its own: seconds of both, or the memory of one; printed as JSON."""
+    functions = losses(classes)
+    if only:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        functions[only]()
+        print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
+        return
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for run in range(RUNS + 1):
+        for name, function in functions.items():
+            start = time.process_time()
+            function()
+            if run:  # the first is a warm-up
+                seconds[name].append(time.process_time() - start)
+    print(json.dumps({name: median(values) for name, values in seconds.items()}))
+
+
+def child(classes: int, only: str = "", **environment: str) -> dict[str, float]:
+    command = [sys.executable, __file__, str(classes), only]
+    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return json.loads(subprocess.run(command, env=settings, check=True, capture_output=True, text=True).stdout)
+
+
+def main() -> None:
+    print("| K | malloc | plain, ms | band by band, ms | ratio | plain, MiB | band by band, MiB |")
+    print("|---|---|---|---|---|---|---|")
+    for classes in (150, 59, 19):
+        memory = {name: child(classes, name) for name in ("plain", "banded")}
+        for malloc, environment in (("default", {}), ("tuned", TUNED)):
+            ms = {name: 1000 * value for name, value in child(classes, **environment).items()}
+            print(
+                f"| {classes} | {malloc} | {ms['plain']:.0f} | {ms['banded']:.0f} | {ms['plain'] / ms['banded']:.1f} | "
+                f"{memory['plain']:.0f} | {memory['banded']:.0f} |"
+            )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        measure(int(sys.argv[1]), sys.argv[2])
+    else:
+        main()
