@@ -60,58 +60,19 @@ def speed() -> None:
                 print("|", " | ".join(cells), "|", flush=True)
 
 
-def evaluated(checkpoint: str, keep: float, after: int | None) -> tuple[float, list[Any]]:
-    """mIoU on the checkpoint's validation pictures, and the labels (H, W) of each."""
-    from lightning import Trainer
-    from lightning.pytorch.callbacks import Callback
-    from omegaconf import OmegaConf
-
-    from segmenter_pl import build
-    from segmenter_pl.checkpoint import blueprint_of
-    from segmenter_pl.evaluation import TTA, EvaluationTask
-
-    class Labels(Callback):
-        def __init__(self) -> None:
-            self.pictures: list[Any] = []
-
-        def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, *others: Any) -> None:
-            self.pictures.append(outputs)
-
-    blueprint = blueprint_of(checkpoint)
-    blueprint.backbone["token_merging"] = {"keep": keep, "after": after}
-    model = blueprint.build()
-    data = build.safe_dataset(blueprint.info["config"]["dataset"])
-    datamodule = build.build_datamodule(OmegaConf.create({"dataset": data, "seed": 0, "bad_sample": "fail"}))
-    spec: Any = model.spec
-    view = {key: getattr(spec, key) for key in ("window", "stride", "short_side")}
-    task = EvaluationTask(
-        model, class_names=spec.classes, ignore_index=spec.ignore_index, settings={**view, **TTA["none"]}
-    )
-    labels = Labels()
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(
-        accelerator="cpu", callbacks=[labels], enable_model_summary=False, use_distributed_sampler=False, **quiet
-    )
-    trainer.validate(task, datamodule=datamodule, verbose=False)
-    return task.results["val"]["miou"], labels.pictures
-
-
 def accuracy(checkpoint: str, blocks: list[int | None]) -> None:
     import torch
+    from evaluating import agreement, evaluated
 
-    from segmenter_pl import report
-
-    report.quiet_lightning()
     torch.set_num_threads(1)
     print("| keep | after block | val mIoU | pixels with the same label, % |\n|---|---|---|---|")
-    miou, usual = evaluated(checkpoint, 1.0, None)
+    miou, usual = evaluated(checkpoint, token_merging={"keep": 1.0})
     print(f"| 1.0 | | {miou:.4f} | 100 |", flush=True)
     for after in blocks:
         for keep in KEEPS[1:]:
-            miou, labels = evaluated(checkpoint, keep, after)
-            same = [float((one == other).double().mean()) for one, other in zip(labels, usual, strict=True)]
+            miou, labels = evaluated(checkpoint, token_merging={"keep": keep, "after": after})
             where = "a third" if after is None else after
-            print(f"| {keep} | {where} | {miou:.4f} | {100 * sum(same) / len(same):.2f} |", flush=True)
+            print(f"| {keep} | {where} | {miou:.4f} | {agreement(labels, usual):.2f} |", flush=True)
 
 
 if __name__ == "__main__":
