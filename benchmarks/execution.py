@@ -76,7 +76,9 @@ def main(sizes: list[str]) -> None:
             for name, ms in taken.items():
                 step = "training step" if training else "forward"
                 ratio = taken["as it is"] / ms
-                print(f"| {size.upper()} | {step} | {name} | {ms:.0f} | {ratio:.2f} × | {apart[name]:.1e} |", flush=True)
+                print(
+                    f"| {size.upper()} | {step} | {name} | {ms:.0f} | {ratio:.2f} × | {apart[name]:.1e} |", flush=True
+                )
 
 
 if __name__ == "__main__":

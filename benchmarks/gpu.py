@@ -91,7 +91,9 @@ def seconds(step: Step, device: torch.device) -> float:
     return (time.perf_counter() - start) / STEPS
 
 
-def rates(make: Callable[..., Step], backbone: str, side: int, device: torch.device) -> dict[str, dict[int, list[float]]]:
+def rates(
+    make: Callable[..., Step], backbone: str, side: int, device: torch.device
+) -> dict[str, dict[int, list[float]]]:
     """Pictures per second and gigabytes of each way at each batch size that fits."""
     found: dict[str, dict[int, list[float]]] = {way: {} for way in WAYS}
     for batch in BATCHES:
@@ -164,8 +166,8 @@ def main(device: torch.device) -> None:
             best = {way: max(sizes.items(), key=lambda one: one[1][0]) for way, sizes in found.items() if sizes}
             for way, (batch, (rate, memory)) in best.items():
                 ratio = f"{rate / best['plain fp32'][1][0]:.2f} ×" if "plain fp32" in best else "–"
-                row = f"{rate:.1f} | {batch} | {ratio} | {rate * flops / peak:.0%} | {found[way][1][1]:.2f} | {memory:.2f}"
-                print(f"| {backbone} {side} | {way} | {row} |", flush=True)
+                row = f"{rate:.1f} | {batch} | {ratio} | {rate * flops / peak:.0%} | {found[way][1][1]:.2f}"
+                print(f"| {backbone} {side} | {way} | {row} | {memory:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

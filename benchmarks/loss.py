@@ -6,19 +6,12 @@ blocks, because page faults flatter the lean code.
 """
 
 import json
-import os
 import resource
-import subprocess
 import sys
-import time
 from collections.abc import Callable
-from statistics import median
 
-TUNED = {
-    "MALLOC_MMAP_THRESHOLD_": "8589934592",
-    "MALLOC_TRIM_THRESHOLD_": "17179869184",
-    "MALLOC_TOP_PAD_": "67108864",
-}
+from side_by_side import MALLOCS, alternated, child
+
 RUNS = 5
 
 
@@ -51,32 +44,20 @@ def measure(classes: int, only: str) -> None:
         functions[only]()
         print(json.dumps((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024))
         return
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for run in range(RUNS + 1):
-        for name, function in functions.items():
-            start = time.process_time()
-            function()
-            if run:  # the first is a warm-up
-                seconds[name].append(time.process_time() - start)
-    print(json.dumps({name: median(values) for name, values in seconds.items()}))
-
-
-def child(classes: int, only: str = "", **environment: str) -> dict[str, float]:
-    command = [sys.executable, __file__, str(classes), only]
-    settings = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-    return json.loads(subprocess.run(command, env=settings, check=True, capture_output=True, text=True).stdout)
+    print(json.dumps(alternated(functions, RUNS)))
 
 
 def main() -> None:
     print("| K | malloc | plain, ms | band by band, ms | ratio | plain, MiB | band by band, MiB |")
     print("|---|---|---|---|---|---|---|")
     for classes in (150, 59, 19):
-        memory = {name: child(classes, name) for name in ("plain", "banded")}
-        for malloc, environment in (("default", {}), ("tuned", TUNED)):
-            ms = {name: 1000 * value for name, value in child(classes, **environment).items()}
+        memory = {name: child(__file__, classes, name) for name in ("plain", "banded")}
+        for malloc in MALLOCS:
+            ms = {name: 1000 * value for name, value in child(__file__, classes, "", malloc=malloc).items()}
             print(
                 f"| {classes} | {malloc} | {ms['plain']:.0f} | {ms['banded']:.0f} | {ms['plain'] / ms['banded']:.1f} | "
-                f"{memory['plain']:.0f} | {memory['banded']:.0f} |"
+                f"{memory['plain']:.0f} | {memory['banded']:.0f} |",
+                flush=True,
             )
 
 

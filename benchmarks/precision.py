@@ -13,7 +13,8 @@ from evaluating import agreement, evaluated
 
 def main(checkpoints: list[str]) -> None:
     torch.set_num_threads(1)
-    print("| model | view | mIoU, float32 | mIoU, bfloat16 | difference, points | same label, % |\n|---|---|---|---|---|---|")
+    columns = ("model", "view", "mIoU, float32", "mIoU, bfloat16", "difference, points", "same label, %")
+    print("|", " | ".join(columns), "|\n" + "|---" * len(columns) + "|")
     for checkpoint in checkpoints:
         name = " ".join(Path(checkpoint).parts[-5:-2])
         for tta in ("none", "multiscale_flip"):

@@ -24,7 +24,7 @@ MALLOCS: dict[str, dict[str, str]] = {"default": {}, "tuned": TUNED}
 def alternated(
     functions: Mapping[str, Callable[[], object]], runs: int, clock: Callable[[], float] = time.process_time
 ) -> dict[str, float]:
-    """Median seconds of each function, CPU time unless told otherwise; they take turns, the first round is a warm-up."""
+    """Median seconds of each function, of CPU time unless told otherwise; they take turns, after a round as warm-up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
     for run in range(runs + 1):
         for name, function in functions.items():

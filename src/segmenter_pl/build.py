@@ -16,6 +16,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from segmenter_pl import slurm
 from segmenter_pl.callbacks import AtomicCheckpointIO, Recorder
 from segmenter_pl.data.balance import CLASS_WEIGHTS
 from segmenter_pl.data.sampling import check_batch_size
@@ -143,7 +144,7 @@ def build_trainer(config: DictConfig, extra: Sequence[Callback] = ()) -> Trainer
         settings,
         callbacks=[*extra, *callbacks],
         logger=loggers,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *slurm.environment()],
         enable_checkpointing=any(isinstance(one, Checkpoint) for one in callbacks),
         default_root_dir=config.run_dir,
         max_epochs=1,  # the loader is one pass of the whole training
@@ -166,7 +167,9 @@ def build_evaluator(config: DictConfig, callbacks: Sequence[Callback]) -> Traine
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
+        plugins=slurm.environment(),
         use_distributed_sampler=False,
+        _convert_="all",
     )
 
 

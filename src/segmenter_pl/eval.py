@@ -48,6 +48,7 @@ def evaluate(config: DictConfig) -> float:
     from segmenter_pl.evaluation import TTA, EvaluationProgress, EvaluationTask, Fraction, LabelWriter
     from segmenter_pl.evaluation.report import evaluation_folder
     from segmenter_pl.guard import enough_memory
+    from segmenter_pl.processes import ending_together, team
 
     check_bounds(config)
     _check_settings(config, list(TTA))
@@ -83,10 +84,10 @@ def evaluate(config: DictConfig) -> float:
     callbacks += [EvaluationProgress()] if config.trainer.enable_progress_bar else []
     interruption = Interruption()
     trainer = build.build_evaluator(config, [interruption, *callbacks])
-    with interruption.installed(), enough_memory(config):
+    with team(config), interruption.installed(), enough_memory(config), ending_together(trainer):
         trainer.validate(task, datamodule=datamodule, verbose=False)
-    if trainer.is_global_zero:
-        _write(task, {**build.plain(config), **view}, folder, blueprint.info.get("config", {}))
+        if trainer.is_global_zero:
+            _write(task, {**build.plain(config), **view}, folder, blueprint.info.get("config", {}))
     return task.results["val"]["miou"] if labelled else float("nan")
 
 

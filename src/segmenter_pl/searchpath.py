@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -81,6 +82,16 @@ def share(part: float, whole: int) -> int:
     return round(float(part) * int(whole))
 
 
+def slurm(variable: str) -> int:
+    """A number that srun tells its tasks: ``${slurm:SLURM_NNODES}``. Raises ValueError where there is none."""
+    if variable not in os.environ:
+        raise ValueError(
+            f"trainer=slurm: {variable} is not set. Start the run with `srun --nodes=N --ntasks-per-node=M`, or take "
+            "trainer=ddp, or torchrun with trainer=ddp trainer.num_nodes=N"
+        )
+    return int(os.environ[variable])
+
+
 def register() -> None:
     """Make them known to Hydra; must run before composing. Safe to call again."""
     Plugins.instance().register(ExperimentsOnSearchPath)
@@ -88,6 +99,7 @@ def register() -> None:
     OmegaConf.register_new_resolver("sweep_id", sweep_id, replace=True)
     OmegaConf.register_new_resolver("chosen", chosen, replace=True)
     OmegaConf.register_new_resolver("share", share, replace=True)
+    OmegaConf.register_new_resolver("slurm", slurm, replace=True)
 
 
 def _readable(key: str, value: str) -> str:

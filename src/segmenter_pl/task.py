@@ -15,6 +15,7 @@ from torchmetrics import MeanMetric
 from segmenter_pl.guard import Guard, gathered
 from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
+from segmenter_pl.models.stochastic_depth import DepthDraws
 from segmenter_pl.ops import best_class, pixel_weight, upsampled_cross_entropy
 
 Batch = dict[str, Any]  # a collated sample of `data.dataset.SegmentationDataset`
@@ -32,7 +33,8 @@ class SegmentationTask(LightningModule):
         window, stride, short_side: of validation, as `inference.predict_logits`.
         class_weights: K weights of the training loss, or None.
         label_smoothing: of the training loss, 0…1.
-        seed: dropout and stochastic depth draw from (seed, batch, rank), so that a resumed run repeats them.
+        seed: dropout draws from (seed, batch, rank), stochastic depth from (seed, batch, position of the picture in the
+            batch over all devices): a resumed run repeats them, and several devices drop the same paths as one.
         guard: says what happens to steps and pictures that are not sound; None: a step stops the run.
         checkpoint_info: plain data that every checkpoint carries under `segmenter`.
 
@@ -79,6 +81,7 @@ class SegmentationTask(LightningModule):
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)
         self.guard = guard or Guard()
+        self.depths = DepthDraws(model)
         # Of the micro-batches of one step. Not buffers: DDP would overwrite every rank's with the first one's.
         self.sums: Tensor | float = 0.0  # loss and valid pixels
         self.batch_pixels = 1
@@ -96,6 +99,8 @@ class SegmentationTask(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(int(np.random.SeedSequence([self.seed, batch_idx, self.global_rank]).generate_state(1)[0]))
+        first = self.global_rank * len(batch["image"])
+        self.depths.draw(self.seed, batch_idx, range(first, first + len(batch["image"])), self.device)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         self._note_unreadable(batch)
@@ -171,6 +176,9 @@ class SegmentationTask(LightningModule):
         # A stop that is asked for is validated first: the last weights always have a result.
         if self.trainer.global_step >= self.trainer.max_steps:
             self.trainer.should_stop = True
+
+    def on_train_end(self) -> None:
+        self.depths.end()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.guard.settle(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lightning.pytorch.callbacks import Callback
+
+    from segmenter_pl.processes import Team
 
 searchpath.register()
 
@@ -45,41 +48,52 @@ def train(config: DictConfig) -> float:
     from contextlib import nullcontext
     from pathlib import Path
 
-    from lightning.pytorch.utilities import rank_zero_only
-
-    from segmenter_pl import build, report, resume
+    from segmenter_pl import build, report, slurm
     from segmenter_pl.callbacks import Interrupted, Interruption
     from segmenter_pl.guard import enough_memory
     from segmenter_pl.locking import sole_owner
+    from segmenter_pl.processes import team
 
     check_bounds(config)
     run_dir, settings = Path(config.run_dir), build.plain(config)
-    leader = getattr(rank_zero_only, "rank", 0) == 0
     interruption = Interruption()
     busy = f"another process is training in {run_dir}: wait for it, or give this run a tag=WORD of its own"
-    with sole_owner(run_dir, busy) if leader else nullcontext():
-        if config.resume != "never" and (run_dir / "results.json").exists():
-            results = report.read_results(run_dir)
-            resume.refuse_other_settings(results["config"], settings, run_dir / "results.json")
-            now = build.fingerprint(build.build_datamodule(config))
-            resume.refuse_other_files(run_dir / "results.json", results.get("files"), now)
-            print(f"Finished before (tag=… trains afresh). {report.summary(results, run_dir)}")
+    with team(config) as processes, sole_owner(run_dir, busy) if processes.leader else nullcontext():
+        if results := processes.agreed(lambda: _finished(config, settings, run_dir)):
+            if processes.leader:
+                print(f"Finished before (tag=… trains afresh). {report.summary(results, run_dir)}")
             return results["best"]["miou"]
         try:
             with interruption.installed(), enough_memory(config):
-                return _fit(config, settings, run_dir, interruption, leader)
+                return _fit(config, settings, run_dir, interruption, processes)
         except Interrupted as stop:
-            if leader:
-                print(f"Stopped by {stop}. {report.way_on(run_dir)}", file=sys.stderr)
+            if processes.leader:
+                queued = f". {slurm.requeue()}" if stop.signum == signal.SIGUSR1 else ""
+                print(f"Stopped by {stop}. {report.way_on(run_dir)}{queued}", file=sys.stderr)
             raise SystemExit(128 + stop.signum) from None
 
 
-def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, interruption: Callback, leader: bool) -> float:
+def _finished(config: DictConfig, settings: dict[str, Any], run_dir: Path) -> dict[str, Any] | None:
+    """The results of this very run, where there are any. Raises ValueError where those there are of another one."""
+    from segmenter_pl import build, report, resume
+
+    path = run_dir / "results.json"
+    if config.resume == "never" or not path.exists():
+        return None
+    results = report.read_results(run_dir)
+    resume.refuse_other_settings(results["config"], settings, path)
+    resume.refuse_other_files(path, results.get("files"), build.fingerprint(build.build_datamodule(config)))
+    return results
+
+
+def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, interruption: Callback, processes: Team) -> float:
     from lightning import seed_everything
 
     from segmenter_pl import build, loggers, report, resume
+    from segmenter_pl.processes import ending_together
 
-    checkpoint = resume.starting_point(settings, run_dir, leader=leader)
+    leader = processes.leader
+    checkpoint = processes.agreed(lambda: resume.starting_point(settings, run_dir, leader=leader))
     report.quiet_lightning()
     seed_everything(config.seed, workers=True, verbose=False)
     datamodule = build.build_datamodule(config)
@@ -93,7 +107,7 @@ def _fit(config: DictConfig, settings: dict[str, Any], run_dir: Path, interrupti
     if leader:
         report.write_config(settings, run_dir)
         print(report.headline(config, model, datamodule, done=done))
-    with loggers.finished(trainer.loggers):
+    with loggers.finished(trainer.loggers), ending_together(trainer):
         for logger in trainer.loggers:
             logger.log_hyperparams(settings)
         trainer.fit(task, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two steps, with a checkpoint."""
+"""Ctrl-C and SIGTERM end a run between two steps, with a checkpoint; so does Slurm's SIGUSR1."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from segmenter_pl.callbacks.schedule import optimizer_stepped
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SLURM_SIGNALS = (*SIGNALS, signal.SIGUSR1)  # the last one: the job's time is up soon
 
 
 class Interrupted(BaseException):
@@ -26,7 +27,7 @@ class Interrupted(BaseException):
 
 
 class Interruption(Callback):
-    """Notes SIGINT and SIGTERM while a run trains, and raises `Interrupted` once a step is done and saved.
+    """Notes SIGINT, SIGTERM and, under Slurm, SIGUSR1 while a run trains; raises `Interrupted` once a step is saved.
 
     A step is never cut in two: the weights would be half updated. What was noted counts from the end of the next
     optimizer step on (`agreed`): `Checkpoints` saves that step, all processes know of it, and the next one does not
@@ -37,6 +38,7 @@ class Interruption(Callback):
     def __init__(self) -> None:
         self.noted = self.agreed = 0
         self.working = False
+        self.signals = SLURM_SIGNALS if "SLURM_JOB_ID" in os.environ else SIGNALS
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -44,7 +46,7 @@ class Interruption(Callback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        previous = {signum: signal.getsignal(signum) for signum in SIGNALS}
+        previous = {signum: signal.getsignal(signum) for signum in self.signals}
         self._take_over()
         try:
             yield
@@ -63,7 +65,7 @@ class Interruption(Callback):
     def _take_over(self, working: bool = False) -> None:
         self.working = working
         if threading.current_thread() is threading.main_thread():
-            for signum in SIGNALS:  # Lightning puts a handler for SIGTERM of its own before ours when it starts
+            for signum in self.signals:  # Lightning puts a handler for SIGTERM of its own before ours when it starts
                 signal.signal(signum, self._note)
 
     def _note(self, signum: int, frame: FrameType | None) -> None:

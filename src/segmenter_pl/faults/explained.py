@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 import sysconfig
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,6 +40,9 @@ OURS = "SEGMENTER_EXPLAINS"  # says that it was us who set TRACE: nested calls a
 HINT = f"{TRACE}=1 shows the whole trace"
 HERE = str(Path(__file__).parents[1]) + os.sep
 HYDRA = str(Path(hydra.__file__).parent) + os.sep
+RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, srun and Lightning
+PATIENCE = 5  # seconds
+LOST = re.compile(r"gloo.*(closed|reset) by peer|NCCL error|remote process exited", re.DOTALL)
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
 
@@ -81,6 +85,7 @@ def explained() -> Iterator[None]:
         sentence = "a job of the sweep failed, see above" if hasattr(error, "told") else explanation(error)
         if sentence is None:
             raise
+        _let_the_first_speak()
         sys.stderr.write(f"Error: {sentence}\n{HINT}\n")
         raise SystemExit(1) from error
     finally:
@@ -102,6 +107,14 @@ def told_at_once() -> Iterator[None]:
             print(f"Error in the job {' '.join(job.overrides.task)}: {sentence}", file=sys.stderr)
             error.told = True  # type: ignore[attr-defined]
         raise
+
+
+def _let_the_first_speak() -> None:
+    """What all processes of a run meet is told by the first one, whose end is that of the others; what only one of the
+    others has met, a little later."""
+    rank = next((os.environ[name] for name in RANKS if name in os.environ), "0")
+    if rank != "0":
+        time.sleep(PATIENCE)
 
 
 def _without_preface(job: JobReturn) -> Any:
@@ -137,6 +150,8 @@ def explanation(error: BaseException) -> str | None:
             return not_composed(error)
         case InterpolationResolutionError() | GrammarParseError():
             return f"{error.full_key or 'a setting'}: {lines_of(str(error))[0]}"
+    if isinstance(error, RuntimeError) and LOST.search(str(error)):
+        return "another process of this run has ended, see above; the same command continues from the last checkpoint"
     if isinstance(error, RuntimeError) and '"srun"' in str(error):  # of submitit
         return "hydra/launcher=slurm: there is no srun on this machine; start it where Slurm is, or leave it out"
     override = local_of(error, "override")

@@ -12,6 +12,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from segmenter_pl.models.attention import choose_attention
+from segmenter_pl.models.stochastic_depth import use_stochastic_depth
 
 
 class LinearDecoder(nn.Module):
@@ -80,6 +81,7 @@ class MaskDecoder(nn.Module):
             )
             for rate in torch.linspace(0, drop_path_rate, depth, device="cpu").tolist()
         )
+        use_stochastic_depth(self.blocks)
         self.decoder_norm = nn.LayerNorm(width, eps=norm_eps)
         # Multiplied from the right, unlike nn.Linear: the layout of the authors' checkpoints.
         self.proj_patch = nn.Parameter(torch.empty(width, width))
@@ -93,7 +95,8 @@ class MaskDecoder(nn.Module):
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
         """Map tokens (B, N, D) on an (h, w) grid to logits (B, K, h, w)."""
-        x = torch.cat([self.proj_dec(tokens), self.cls_emb.expand(tokens.shape[0], -1, -1)], dim=1)  # (B, N+K, D)
+        # cls_emb[0], not cls_emb: of a single picture its gradient would have foreign strides, of which DDP complains.
+        x = torch.cat([self.proj_dec(tokens), self.cls_emb[0].expand(tokens.shape[0], -1, -1)], dim=1)  # (B, N+K, D)
         choose_attention(self.blocks, x)
         for block in self.blocks:
             x = block(x)

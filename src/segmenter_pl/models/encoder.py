@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from segmenter_pl.models.attention import choose_attention
 from segmenter_pl.models.merging import Restore, as_it_is, make_merging
+from segmenter_pl.models.stochastic_depth import use_stochastic_depth
 from segmenter_pl.models.tracing import is_traced, take
 from segmenter_pl.weights.fitting import load_weights, resize_position_table
 from segmenter_pl.weights.hub import hub_weights
@@ -87,6 +88,7 @@ class ViTEncoder(nn.Module):
             timm_keywords["patch_size"] = patch_size
         rates = {f"{place}_drop_rate": dropout for place in ("pos", "attn", "proj")}
         self.vit = _build_vit(model_name, image_size, drop_path_rate=drop_path_rate, **rates, **timm_keywords)
+        use_stochastic_depth(self.vit.blocks)
         if not patch_bias:
             self.vit.patch_embed.proj.bias = None
         self.width: int = self.vit.embed_dim
@@ -176,7 +178,8 @@ class ViTEncoder(nn.Module):
         if positions is not None and vit.no_embed_class:
             x = x + positions
         prefix = [getattr(vit, name, None) for name in ("cls_token", "dist_token", "reg_token")]
-        x = torch.cat([*(p.expand(x.shape[0], -1, -1) for p in prefix if p is not None), x], dim=1)  # (B, E+N, D)
+        # p[0], not p: of a single picture p's gradient would be a view with foreign strides, of which DDP complains.
+        x = torch.cat([*(p[0].expand(x.shape[0], -1, -1) for p in prefix if p is not None), x], dim=1)  # (B, E+N, D)
         if positions is not None and not vit.no_embed_class:
             x = x + positions
         return vit.norm_pre(vit.pos_drop(x))

@@ -70,13 +70,13 @@ def _mixing(size: int, seen: int, anchors: tuple[int, ...], window: int, stride:
     window = min(window, seen)
     cells = -(-window // stride)
     upsample = interpolation_matrix(cells * stride, cells, crop=window)  # (window, h)
-    covered = torch.zeros(seen, 1)
+    covered = torch.zeros(seen, 1, dtype=torch.float32)
     for anchor in anchors:
         covered[anchor : anchor + window] += 1
 
     def rows(pixels: Tensor) -> Tensor:
         """The weights for some of the seen pixels: (len(pixels), Y)."""
-        mixing = torch.zeros(len(pixels), len(anchors) * cells)
+        mixing = torch.zeros(len(pixels), len(anchors) * cells, dtype=torch.float32)  # in any default dtype
         for i, anchor in enumerate(anchors):
             inside = (pixels >= anchor) & (pixels < anchor + window)
             mixing[inside, i * cells : (i + 1) * cells] = upsample[pixels[inside] - anchor]
