@@ -71,7 +71,9 @@ def test_optimizers_and_schedules_build(optimizer: str) -> None:
 
 
 @pytest.mark.parametrize("trainer", options("trainer"))
-def test_trainers_build(trainer: str, tmp_path: Path) -> None:
+def test_trainers_build(trainer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "1")
+    monkeypatch.setenv("SLURM_NNODES", "1")
     config = composed(f"trainer={trainer}", tmp=tmp_path)
     if config.trainer.accelerator == "gpu":  # the option itself asks for hardware that a test cannot count on
         config.trainer.accelerator, config.trainer.devices = "cpu", 1

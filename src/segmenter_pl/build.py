@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import Callback, Checkpoint
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -79,8 +80,10 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
             layer_decay=config.get("layer_decay", 1.0),
         )
         # Loss scaling would be undone inside a fused step: after clipping, the norm and the guard have seen gradients.
-        scaled = {"fused": False} if config.trainer.precision == "16-mixed" and "fused" in config.optimizer else {}
-        return instantiate(config.optimizer, params=groups, **scaled, _convert_="all")
+        # Weights that are shared out over devices have no fused step.
+        sharded = any(isinstance(p, DTensor) for p in model.parameters())
+        unfused = (sharded or config.trainer.precision == "16-mixed") and "fused" in config.optimizer
+        return instantiate(config.optimizer, params=groups, **({"fused": False} if unfused else {}), _convert_="all")
 
     def schedule(optimizer: Optimizer, total_steps: int) -> LRScheduler:
         return instantiate(config.schedule, optimizer, total_steps, _partial_=False, _convert_="all")

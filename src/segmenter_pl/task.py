@@ -7,7 +7,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MeanMetric
@@ -15,8 +17,9 @@ from torchmetrics import MeanMetric
 from segmenter_pl.guard import Guard, gathered
 from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
-from segmenter_pl.models.stochastic_depth import DepthDraws
 from segmenter_pl.ops import best_class, pixel_weight, upsampled_cross_entropy
+from segmenter_pl.sharding import share_out
+from segmenter_pl.stochastic_depth import DepthDraws
 
 Batch = dict[str, Any]  # a collated sample of `data.dataset.SegmentationDataset`
 
@@ -90,6 +93,12 @@ class SegmentationTask(LightningModule):
         self.last: dict[str, Any] = {}
         self.faults: dict[str, Any] = {"skipped_steps": 0, "unreadable": []}
 
+    def configure_model(self) -> None:
+        """Share the weights out over the devices, where the strategy does (`trainer=fsdp`)."""
+        if isinstance(self.trainer.strategy, ModelParallelStrategy):
+            for part in self.model.children():
+                share_out(part)
+
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None
         assert self.make_schedule is not None
@@ -125,6 +134,7 @@ class SegmentationTask(LightningModule):
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         torch._foreach_mul_(gradients, self.batch_pixels * micro_batches / valid)
         loss, norm = sums[0] / valid, torch.nn.utils.get_total_norm(gradients)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
         self.log("train/loss", loss, prog_bar=True, logger=False)
         self.log("train/grad_norm", norm, logger=False)
         self.guard.check(self, loss, norm, optimizer)

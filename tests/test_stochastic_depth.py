@@ -6,7 +6,7 @@ from timm.layers import DropPath
 from torch._dynamo.testing import CompileCounter
 
 from segmenter_pl.models import LinearDecoder, MaskDecoder, Segmenter, ViTEncoder
-from segmenter_pl.models.stochastic_depth import DepthDraws, StochasticDepth
+from segmenter_pl.stochastic_depth import DepthDraws, StochasticDepth
 
 
 def model(rate: float = 0.5) -> Segmenter:
