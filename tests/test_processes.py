@@ -226,3 +226,65 @@ def test_slurm_outside_of_slurm_says_how_to_start_it(tmp_path: Path) -> None:
     refused = run("train.py", *TINY, "trainer=slurm", runs=tmp_path)
     assert refused.returncode == 1
     assert "SLURM_NTASKS_PER_NODE is not set. Start the run with `srun" in refused.stderr
+
+
+DRAWING = """
+import random
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+
+class DrawingSweeper(BasicSweeper):
+    def sweep(self, arguments):
+        return super().sweep([*arguments, f"optimizer.lr={random.uniform(0.001, 0.01)}"])
+
+node = {"_target_": "hydra_plugins.drawing.DrawingSweeper", "max_batch_size": None, "params": None}
+ConfigStore.instance().store(group="hydra/sweeper", name="drawing", node=node)
+"""
+
+
+@pytest.fixture
+def drawing(tmp_path: Path) -> dict[str, str]:
+    """A sweeper that draws a rate at random, as Optuna does; what makes Python find it."""
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins/drawing.py").write_text(DRAWING)
+    return {"PYTHONPATH": f"{tmp_path}"}
+
+
+SWEEP = ("-m", "hydra/sweeper=drawing", *SMALL, "trainer.max_steps=1", "trainer.limit_val_batches=1")
+
+
+def test_what_a_sweeper_draws_reaches_all_processes(tmp_path: Path, drawing: dict[str, str]) -> None:
+    ran = run("train.py", *SWEEP, *TWO, runs=tmp_path / "runs", environment=drawing)
+    assert ran.returncode == 0, ran.stderr
+    (found,) = tmp_path.glob("runs/shapes/*/seed-0/results.json")
+    rate = json.loads(found.read_text())["config"]["optimizer"]["lr"]
+    assert 0.001 < rate < 0.01
+    assert column(tmp_path / "runs", "lr/decoder") == pytest.approx([rate])
+
+
+def test_a_sweeper_that_draws_in_each_process_is_refused(tmp_path: Path, drawing: dict[str, str]) -> None:
+    launch = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
+    ran = run(*launch, "train.py", *SWEEP, *TWO, runs=tmp_path / "runs", environment=drawing)
+    assert ran.returncode == 1
+    assert "hydra/sweeper=drawing: each process that torchrun or srun has started would draw settings" in ran.stderr
+    assert not list(tmp_path.glob("runs/**/*.csv"))
+
+
+SHORT_OF_MEMORY = """
+import os
+if os.environ.get("LOCAL_RANK") == "1":
+    import segmenter_pl.task
+    def fail(*arguments, **keywords):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 12345 bytes")
+    segmenter_pl.task.upsampled_cross_entropy = fail
+"""
+
+
+def test_one_process_short_of_memory_says_so_once(tmp_path: Path) -> None:
+    (tmp_path / "hydra_plugins").mkdir()
+    (tmp_path / "hydra_plugins/short_of_memory.py").write_text(SHORT_OF_MEMORY)
+    words = ("train.py", *SMALL, "trainer.max_steps=5", *TWO)
+    ended = run(*words, runs=tmp_path / "runs", environment={"PYTHONPATH": f"{tmp_path}"})
+    assert ended.returncode not in (0, None)
+    assert ended.stderr.count("out of memory with trainer.precision=32-true, dataset.batch_size=4") == 1, ended.stderr
+    assert "Traceback" not in ended.stderr

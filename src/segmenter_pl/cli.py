@@ -8,6 +8,7 @@ import typer
 
 from segmenter_pl.commands import (
     accuracy,
+    attention,
     benchmark,
     browse,
     check,
@@ -31,6 +32,7 @@ app.command(epilog=convert.EPILOG)(convert.convert)
 app.command(epilog=export.EPILOG)(export.export)
 app.command("results", epilog=results.EPILOG)(results.results)
 app.add_typer(plot.app, name="plot")
+app.command(epilog=attention.EPILOG)(attention.attention)
 app.command(epilog=accuracy.EPILOG)(accuracy.accuracy)
 app.command(epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command(epilog=dashboard.EPILOG)(dashboard.dashboard)

@@ -1,7 +1,12 @@
 """Any picture as RGB pixels, as a viewer shows it: files, Pillow's pictures and arrays, whatever their mode."""
 
+import os
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +25,70 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-HUGE = "if you trust it, lift the limit: --any-size on the command line, PIL.Image.MAX_IMAGE_PIXELS = None in Python"
+LIMIT = "SEGMENTER_MAX_MEGAPIXELS"  # environment variable; without it Pillow's own limit holds, 179 megapixels
 
 
 class PictureError(ValueError):
     """A picture that cannot be read, or cannot be segmented."""
+
+
+class TooLargeError(PictureError):
+    """A picture with more pixels than the limit. The message does not name the file."""
+
+
+def most_pixels() -> float:
+    """How many pixels a picture may have, for every reader; Pillow's own limit is set to it, it refuses twice that.
+
+    Raises: ValueError for a SEGMENTER_MAX_MEGAPIXELS that is no number above 0.
+    """
+    text = os.environ.get(LIMIT)
+    if text is not None:
+        try:
+            megapixels = float(text)
+        except ValueError:
+            megapixels = 0.0
+        if not megapixels > 0:  # so that nan is none either
+            raise ValueError(f"{LIMIT}={text}: give a number of megapixels above 0, or inf for no limit")
+        Image.MAX_IMAGE_PIXELS = None if megapixels == float("inf") else megapixels * 1e6 / 2  # type: ignore[assignment]
+    return float("inf") if Image.MAX_IMAGE_PIXELS is None else 2 * Image.MAX_IMAGE_PIXELS
+
+
+@contextmanager
+def without_limit() -> Iterator[None]:
+    """Pictures of any size are read in the block, also by processes that begin in it."""
+    before, pillows = os.environ.get(LIMIT), Image.MAX_IMAGE_PIXELS
+    os.environ[LIMIT] = "inf"
+    try:
+        yield
+    finally:
+        os.environ.pop(LIMIT)
+        os.environ |= {} if before is None else {LIMIT: before}
+        Image.MAX_IMAGE_PIXELS = pillows
+
+
+def refuse_beyond_limit(pixels: int) -> None:
+    """Raises: TooLargeError for a picture of more pixels than `most_pixels`."""
+    if pixels > (most := most_pixels()):
+        raise TooLargeError(
+            f"has {pixels / 1e6:.4g} megapixels, and {most / 1e6:.4g} are the limit: cut it into pieces; or, if you trust "
+            f"it, raise the limit with {LIMIT}=NUMBER in the environment (segmenter predict: --any-size)"
+        )
+
+
+def opened(source: Path | IO[bytes]) -> Image.Image:
+    """A picture of which only the header is read so far, for `with`.
+
+    Raises: TooLargeError; what Pillow raises for a file that is missing, damaged or no picture.
+    """
+    most_pixels()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of more than half the limit
+            return Image.open(source)
+    except Image.DecompressionBombError as error:
+        if size := re.search(r"\d+", str(error)):
+            refuse_beyond_limit(int(size[0]))
+        raise
 
 
 def read_rgb(picture: Source) -> RGB:
@@ -38,11 +102,12 @@ def read_rgb(picture: Source) -> RGB:
         picture: a path, a Pillow picture, or an array: (H, W) grey, (H, W, 1 | 2 | 3 | 4) grey, grey with alpha, RGB,
             RGBA; uint8, uint16 or bool.
 
-    Raises: PictureError for a file that is missing, damaged, too large for Pillow's limit or no picture, and for arrays
-        of another shape or type.
+    Raises: PictureError for a file that is missing, damaged, beyond the limit or no picture, and for arrays of another
+        shape or type.
     """
     if isinstance(picture, np.ndarray):
         return _from_array(picture)
+    most_pixels()  # a wrong limit is no fault of the file
     if not isinstance(picture, (str, Path, Image.Image)):
         raise PictureError(
             f"a {type(picture).__name__} is no picture: give a path, a Pillow picture or an array (H, W, 3) of uint8; "
@@ -55,7 +120,7 @@ def read_rgb(picture: Source) -> RGB:
 
 def _from_file(path: Path) -> RGB:
     try:
-        with Image.open(path) as file:
+        with opened(path) as file:
             return _from_pillow(file)
     except PictureError as error:
         raise PictureError(f"{path} {error}") from error
@@ -109,8 +174,6 @@ def _ailment(path: Path, error: Exception) -> str:
         return "does not exist"
     if isinstance(error, (IsADirectoryError, PermissionError)):
         return f"cannot be read ({error.strerror})"
-    if isinstance(error, Image.DecompressionBombError):
-        return f"is larger than Pillow reads by default ({error}); {HUGE}"
     if isinstance(error, Image.UnidentifiedImageError):
         return "is no picture, or of a kind that Pillow cannot read" if path.stat().st_size else "is empty (0 bytes)"
     return f"is damaged ({error}): copy or download it again"
