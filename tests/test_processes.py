@@ -147,18 +147,6 @@ def test_torchrun_on_two_nodes_is_one_run(tmp_path: Path) -> None:
     assert "Finished before" not in silent
 
 
-def test_a_sweep_over_processes_stays_in_one_directory(tmp_path: Path) -> None:
-    """Each job of a sweep starts its own processes, as many as it says."""
-    words = ("-m", *SMALL, "trainer.max_steps=1", "trainer.limit_val_batches=1", "seed=0,1")
-    ran = run("train.py", *words, *TWO, runs=tmp_path)
-    assert ran.returncode == 0, ran.stderr
-    found = sorted(tmp_path.glob("shapes/*/seed-*/results.json"))
-    assert [path.parent.name for path in found] == ["seed-0", "seed-1"]
-    assert ran.stdout.count("val mIoU") == 2
-    assert len(list(tmp_path.glob("**/*.csv"))) == 2
-    assert {json.loads(path.read_text())["config"]["trainer"]["devices"] for path in found} == {2}
-
-
 def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
     words = ("train.py", *SMALL, "trainer.max_steps=5000", "dataset.val_every=5000", *TWO)
     first = start(*words, runs=tmp_path)
@@ -253,13 +241,17 @@ def drawing(tmp_path: Path) -> dict[str, str]:
 SWEEP = ("-m", "hydra/sweeper=drawing", *SMALL, "trainer.max_steps=1", "trainer.limit_val_batches=1")
 
 
-def test_what_a_sweeper_draws_reaches_all_processes(tmp_path: Path, drawing: dict[str, str]) -> None:
-    ran = run("train.py", *SWEEP, *TWO, runs=tmp_path / "runs", environment=drawing)
+def test_a_sweep_over_processes_stays_in_one_directory(tmp_path: Path, drawing: dict[str, str]) -> None:
+    """Each job starts its own processes, which get what the sweeper has drawn and the directory of the job."""
+    ran = run("train.py", *SWEEP, "seed=0,1", *TWO, runs=tmp_path / "runs", environment=drawing)
     assert ran.returncode == 0, ran.stderr
-    (found,) = tmp_path.glob("runs/shapes/*/seed-0/results.json")
-    rate = json.loads(found.read_text())["config"]["optimizer"]["lr"]
+    found = sorted(tmp_path.glob("runs/shapes/*/seed-*/results.json"))
+    assert [path.parent.name for path in found] == ["seed-0", "seed-1"]
+    assert len({path.parent.parent for path in found}) == 1
+    assert ran.stdout.count("val mIoU") == 2
+    (rate,) = {json.loads(path.read_text())["config"]["optimizer"]["lr"] for path in found}
     assert 0.001 < rate < 0.01
-    assert column(tmp_path / "runs", "lr/decoder") == pytest.approx([rate])
+    assert len(metrics(tmp_path / "runs")) == 2
 
 
 def test_a_sweeper_that_draws_in_each_process_is_refused(tmp_path: Path, drawing: dict[str, str]) -> None:
