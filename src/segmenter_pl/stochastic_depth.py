@@ -5,7 +5,6 @@ Shapes: B batch, L modules that draw.
 
 import numpy as np
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 
@@ -30,14 +29,6 @@ class StochasticDepth(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:.3f}"
-
-
-def use_stochastic_depth(blocks: nn.Module) -> None:
-    """Put `StochasticDepth` where timm's blocks have their own."""
-    for module in list(blocks.modules()):
-        for name, child in module.named_children():
-            if isinstance(child, DropPath):
-                setattr(module, name, StochasticDepth(child.drop_prob))
 
 
 class DepthDraws:

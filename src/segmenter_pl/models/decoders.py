@@ -12,7 +12,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from segmenter_pl.models.attention import choose_attention
-from segmenter_pl.stochastic_depth import use_stochastic_depth
+from segmenter_pl.models.depth import use_stochastic_depth
 
 
 class LinearDecoder(nn.Module):

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from segmenter_pl.models.attention import choose_attention
+from segmenter_pl.models.depth import use_stochastic_depth
 from segmenter_pl.models.merging import Restore, as_it_is, make_merging
 from segmenter_pl.models.tracing import is_traced, take
-from segmenter_pl.stochastic_depth import use_stochastic_depth
 from segmenter_pl.weights.fitting import load_weights, resize_position_table
 from segmenter_pl.weights.hub import hub_weights
 
