@@ -9,11 +9,13 @@ import typer
 from segmenter_pl.commands import (
     accuracy,
     attention,
+    attention_distance,
     benchmark,
     browse,
     check,
     convert,
     dashboard,
+    embeddings,
     export,
     plot,
     predict,
@@ -33,6 +35,8 @@ app.command(epilog=export.EPILOG)(export.export)
 app.command("results", epilog=results.EPILOG)(results.results)
 app.add_typer(plot.app, name="plot")
 app.command(epilog=attention.EPILOG)(attention.attention)
+app.command("attention-distance", epilog=attention_distance.EPILOG)(attention_distance.attention_distance)
+app.command(epilog=embeddings.EPILOG)(embeddings.embeddings)
 app.command(epilog=accuracy.EPILOG)(accuracy.accuracy)
 app.command(epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command(epilog=dashboard.EPILOG)(dashboard.dashboard)

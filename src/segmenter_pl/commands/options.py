@@ -75,7 +75,7 @@ SaveProbabilities = Annotated[
 ]
 AnySize = Annotated[
     bool,
-    Option("--any-size", help="Read pictures beyond Pillow's limit (179 megapixels) too.", rich_help_panel=RESULTS),
+    Option("--any-size", help="Read pictures beyond the limit (179 megapixels) too.", rich_help_panel=RESULTS),
 ]
 
 Video = Annotated[
@@ -95,3 +95,12 @@ Fps = Annotated[
     float,
     Option(min=0.01, max=1000, help="Frames per second where the source does not tell.", rich_help_panel=MOVING),
 ]
+
+
+def short_side(text: str) -> int | str | None:
+    """What --short-side says: pixels, "auto", or None for "none". Raises ValueError for anything else."""
+    if text in ("auto", "none"):
+        return None if text == "none" else text
+    if not (text.isdecimal() and int(text)):
+        raise ValueError(f"--short-side {text}: give a number of pixels above 0, none or auto")
+    return int(text)

@@ -63,7 +63,7 @@ def predict(
     look = {"multiscale": multiscale, "flip": flip, "window": window, "stride": stride, "device": device}
     style = {"alpha": alpha, "legend": legend, "probabilities": save_probabilities}
     with explained():
-        look |= {"short_side": _short_side(short_side), "precision": str(precision)}
+        look |= {"short_side": o.short_side(short_side), "precision": str(precision)}
         found = find(inputs, out, video)
         if smooth and not any(job.video for job in found.jobs):
             raise ValueError(f"--smooth {smooth} averages over the frames of a video, and no INPUT is one (--video?)")
@@ -88,26 +88,14 @@ def _work(
     outcome: "Outcome",
 ) -> None:
     """Load the model and do what is planned; `look` is for `Predictor`, `style` for `Style`."""
-    from PIL import Image
+    from contextlib import nullcontext
 
     from segmenter_pl.checkpoint import load_segmenter
     from segmenter_pl.commands.prediction import VideoSettings, predict_all
     from segmenter_pl.commands.written import Style
+    from segmenter_pl.pictures import without_limit
     from segmenter_pl.predictor import Predictor
 
-    limit = Image.MAX_IMAGE_PIXELS
     predictor = Predictor(load_segmenter(checkpoint), **look)
-    try:
-        Image.MAX_IMAGE_PIXELS = None if any_size else limit
+    with without_limit() if any_size else nullcontext():
         predict_all(plan, predictor, Style.of(predictor, **style), VideoSettings(fps, smooth), outcome)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
-
-
-def _short_side(text: str) -> int | str | None:
-    """Pixels, "auto", or None for "none"."""
-    if text in ("auto", "none"):
-        return None if text == "none" else text
-    if not (text.isdecimal() and int(text)):
-        raise ValueError(f"--short-side {text}: give a number of pixels above 0, none or auto")
-    return int(text)

@@ -1,0 +1,138 @@
+"""The work of `segmenter attention`: from pictures to maps to files."""
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+
+from segmenter_pl.analysis.attention import number_of_heads, read_attention
+from segmenter_pl.analysis.attention_measures import rollout_maps
+from segmenter_pl.analysis.attention_queries import (
+    Query,
+    class_queries,
+    class_token_query,
+    find_heads,
+    find_layer,
+    patch_query,
+    pixel_query,
+)
+from segmenter_pl.analysis.seen import Seen, enough_memory
+from segmenter_pl.commands.attention_written import Style, file_name, write_official, write_overlays
+from segmenter_pl.commands.inputs import Job
+from segmenter_pl.files import fresh
+from segmenter_pl.models import Segmenter
+from segmenter_pl.pictures import RGB, read_rgb
+from segmenter_pl.predictor import Predictor
+from segmenter_pl.video import FrameFiles, Frames, VideoError, VideoFile, VideoSink
+
+
+class Looking:
+    """A model, and what is asked of it.
+
+    Args:
+        who: `cls`, `classes` (names), `pixel` and `patch` (x, y) as the command's options are.
+        look: `encoder`, `layer_id`, `heads` and `rollout` likewise.
+        style: `cmap`, `alpha`, `clip` and `weights` of `Style`.
+
+    Raises: ValueError for a layer or a head that the model does not have.
+    """
+
+    def __init__(self, predictor: Predictor, who: dict[str, Any], look: dict[str, Any], style: dict[str, Any]) -> None:
+        assert isinstance(predictor.model, Segmenter)
+        self.predictor, self.model, self.who = predictor, predictor.model, who
+        layer = find_layer(self.model, "enc" if look["encoder"] else "dec", look["layer_id"])
+        heads = find_heads(look["heads"], number_of_heads(self.model, layer))
+        self.style = Style(layer, tuple(heads), look["rollout"], **style)
+
+    def queries(self, seen: Seen) -> list[Query]:
+        """Who looks at a picture. Raises ValueError for a patch, pixel or class that is not there."""
+        part = self.style.layer[0]
+        if self.who["classes"] or (self.who["cls"] and part == "dec"):
+            return class_queries(self.model, seen, self.who["classes"] or ())
+        if self.who["cls"]:
+            return [class_token_query(self.model)]
+        if self.who["pixel"] is not None:
+            return [pixel_query(self.model, part, seen, *self.who["pixel"])]
+        return [patch_query(self.model, part, seen, *self.who["patch"])]
+
+    def seen(self, rgb: RGB) -> Seen:
+        """A picture as the model sees it."""
+        short_side = self.predictor.settings["short_side"]
+        return Seen.whole(rgb, short_side, self.model.stride, self.predictor.device)
+
+    def maps(self, seen: Seen, queries: list[Query]) -> NDArray:
+        """(queries, A, h, w) float32 of the heads that are shown."""
+        rows, layer = [query.row for query in queries], self.style.layer
+        with enough_memory(seen):
+            if self.style.rollout:
+                found = rollout_maps(self.model, seen.image, layer, rows)
+            else:
+                (found,) = read_attention(self.model, seen.image, [layer], lambda attention: attention.maps(rows))
+        maps = found[0].transpose(0, 1).cpu().numpy()  # (R, all heads, h, w)
+        if not bool(torch.from_numpy(maps).isfinite().all()):
+            raise ValueError("the model's attention is not finite: its weights are spoilt")
+        chosen = [self.style.chosen(one) for one in maps]
+        return torch.stack([torch.from_numpy(one) for one in chosen]).numpy()
+
+    def picture(self, job: Job, out: Path, *, official: bool) -> str:
+        """Look at one picture and write its files; returns what to say."""
+        assert isinstance(job.source, Path)
+        seen = self.seen(read_rgb(job.source))
+        queries = self.queries(seen)
+        folder = out / job.name.stem / self.style.name
+        encoder = self.model.encoder
+        statistics = encoder.pixel_mean.flatten().cpu().numpy(), encoder.pixel_std.flatten().cpu().numpy()
+        for query, maps in zip(queries, self.maps(seen, queries), strict=True):
+            if official:
+                write_official(seen, query, maps, self.style, out, statistics)
+            else:
+                write_overlays(seen, query, maps, self.style, folder / file_name(query))
+        return f"{self._told(seen, queries)} → {out / self.style.name if official else folder}"
+
+    def film(self, job: Job, out: Path, fps: float) -> tuple[str, list[str]]:
+        """A video for each query; returns what to say, and what was wrong with the frames.
+
+        Of one head the frames are overlays, of several ones sheets. Ctrl-C keeps what is written.
+        """
+        if isinstance(job.source, tuple):
+            frames: Frames = FrameFiles(job.source, fps)
+        else:
+            frames = VideoFile(job.source if isinstance(job.source, int) else str(job.source), fps)
+        folder = out / job.name.stem / self.style.name
+        faults, told, count = frames.faults, "", 0
+        try:
+            with ExitStack() as stack:
+                sinks: dict[str, VideoSink] = {}
+                try:
+                    for rgb in frames:
+                        told = self._frame(rgb, folder, frames.rate, sinks, stack)
+                        count += 1
+                except KeyboardInterrupt:
+                    faults = [*faults, f"interrupted after {count} frames"]
+                if not count:
+                    raise VideoError("; ".join([f"{job}: it holds no frame that can be read", *faults]))
+        finally:
+            frames.close()
+        return f"{count} frames: {told} → {folder}", faults
+
+    def _frame(self, rgb: RGB, folder: Path, rate: float, sinks: dict[str, VideoSink], stack: ExitStack) -> str:
+        """Write a frame of each query's video, the first into a new file; returns what is shown."""
+        seen = self.seen(rgb)
+        queries = self.queries(seen)
+        for query, maps in zip(queries, self.maps(seen, queries), strict=True):
+            name = f"{file_name(query)}.mp4"
+            if name not in sinks:
+                path = stack.enter_context(fresh(folder / name))
+                sinks[name] = stack.enter_context(VideoSink(path, rate))
+            overlays = self.style.overlays(seen, query, maps)
+            sinks[name].write(overlays[0] if len(overlays) == 1 else self.style.sheet(seen, query, overlays))
+        return self._told(seen, queries)
+
+    def _told(self, seen: Seen, queries: list[Query]) -> str:
+        height, width = seen.grid
+        who = queries[0].title if len(queries) == 1 else f"{len(queries)} classes"
+        heads = "rollout" if self.style.rollout else f"{len(self.style.heads)} head{'s'[: len(self.style.heads) > 1]}"
+        merging = ", token merging off" if self.model.encoder.merging is not None else ""
+        return f"{self.style.name}, {who}, {heads}, {width}x{height} patches{merging}"
