@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+PART = 2**18  # pixels at a time on a CPU: what is made of them stays in the cache
+
 
 def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Confusion matrix (K, K) int64 of some pixels; rows: truth, columns: prediction.
@@ -19,15 +21,22 @@ def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_ind
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction is {tuple(prediction.shape)} but target is {tuple(target.shape)}")
-    k = num_classes
-    truth = target.flatten().to(torch.int32, copy=True)
+    part = PART if target.device.type == "cpu" else max(target.numel(), 1)
+    cells = torch.zeros(num_classes**2, dtype=torch.int64, device=target.device)
+    for truth, found in zip(target.flatten().split(part), prediction.flatten().split(part), strict=True):
+        cells += _counted(truth, found, num_classes, ignore_index)
+    return cells.view(num_classes, num_classes)
+
+
+def _counted(truth: Tensor, prediction: Tensor, k: int, ignore_index: int) -> Tensor:
+    """Pixels (N,) by truth · K + prediction, (K²,)."""
+    truth = truth.to(torch.int32, copy=True)
     # Ignored pixels have a row of their own that is cut off, the one of their label if that is near: cheaper than
     # gathering the valid ones, and than moving them.
     rows = ignore_index + 1 if k <= ignore_index < 2 * k + 256 else k + 1
     if rows == k + 1 != ignore_index + 1:
         truth = torch.where(truth == ignore_index, k, truth)
-    cells = torch.bincount(truth.mul_(k).add_(prediction.flatten()), minlength=rows * k)
-    return cells[: k * k].view(k, k)
+    return torch.bincount(truth.mul_(k).add_(prediction), minlength=rows * k)[: k * k]
 
 
 def confusion_scores(confusion: Tensor) -> dict[str, Tensor]:
