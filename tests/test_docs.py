@@ -3,13 +3,16 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
-def test_every_fault_has_its_test() -> None:
-    rows = [line for line in (ROOT / "docs/faults.md").read_text().splitlines() if line.startswith("| ")]
-    faults = [row for row in rows if not row.startswith("| fault |")]
-    assert len(faults) > 40
-    for row in faults:
-        (named,) = re.findall(r"`((?:prepare/)?test_\w+)::(test_\w+)`", row.split("|")[-2])
+@pytest.mark.parametrize(("page", "least"), [("faults", 40), ("security", 25)])
+def test_every_row_has_its_test(page: str, least: int) -> None:
+    lines = (ROOT / f"docs/{page}.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| fault |", "| threat |"))]
+    assert len(rows) > least
+    for row in rows:
+        (named,) = re.findall(r"`((?:\w+/)?test_\w+)::(test_\w+)`", row.split("|")[-2])
         assert f"\ndef {named[1]}(" in (ROOT / "tests" / f"{named[0]}.py").read_text(), row

@@ -121,6 +121,9 @@ def test_sound_pictures_train(pictures: Path, monkeypatch: pytest.MonkeyPatch) -
         ("foo.bar=3", ("there is no setting foo.bar; `python train.py --cfg job` lists them all",)),
         ("optimizer.amsgrad=1", ("+optimizer.amsgrad=1 hands it to torch.optim.SGD, if that takes it",)),
         ("+dataset.crop=64", ("An item is already at 'dataset.crop'", "remove + prefix")),
+        ("~compile", ("~compile: this setting is read, and cannot be taken away",)),
+        ("~loss.label_smoothing", ("~loss.label_smoothing: this setting is read",)),
+        ("optimizer=[]", ("there is no optimizer: choose one with optimizer=NAME",)),
         ("~dataset.foo", ("Could not delete", "'dataset.foo' does not exist")),
         ("dataset.scale=[1,2", ("dataset.scale=[1,2 cannot be read", "KEY=VALUE", "quote")),
         ("dataset.crop", ("dataset.crop cannot be read (missing EQUAL", "KEY=VALUE")),
@@ -158,10 +161,44 @@ def test_evaluation_needs_a_checkpoint_and_its_dataset_is_extended_with_plus(com
         ("compile=maybe", "compile=maybe must be true or false (the default is false)"),
         ("dataset.scale=3", "dataset.scale=3 must be a list"),
         ("schedule=cosine", "schedule=cosine must be a group of settings (_target_, "),
+        ("dataset.batch_size=[2]", "dataset.batch_size=[2] must be a whole number"),
+        ("dataset.short_side=[64]", "dataset.short_side=[64] must be a whole number (the default is null)"),
+        ("backbone.norm_eps={a: 1}", "backbone.norm_eps={a: 1} must be a number (the default is null)"),
+        ("optimizer.lr=null", "optimizer.lr=null must be a number (the default is 0.1)"),
+        ("dataset.scale=[1]", "dataset.scale=[1]: give the least and the largest factor, such as [0.5,2.0]"),
+        ("dataset.scale=null", "dataset.scale=None: give the least and the largest factor"),
+        ("dataset.scale=[2,1]", "dataset.scale=[2, 1]: give the least and the largest factor"),
+        (
+            "loss.class_weights=3",
+            "loss.class_weights=3: give one number per class, median_frequency, inverse_log or null",
+        ),
     ],
 )
 def test_words_where_numbers_are_wanted(word: str, expected: str, complain: Complain, tmp_path: Path) -> None:
     says(complain("train.py", "decoder=linear", word, main=checked), expected)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("script", "word", "expected"),
+    [
+        ("eval.py", "ckpt=3", "ckpt=3 must be text; a name that looks like a number is quoted: 'ckpt=\"3\"'"),
+        ("eval.py", "ckpt=null", "ckpt=null must be text"),
+        ("eval.py", "split=[a]", "split=['a'] must be text"),
+        ("train.py", "dataset=folder dataset.root=2024", "dataset.root=2024 must be text"),
+        ("train.py", "dataset=folder dataset.root=x dataset.train_split=null", "dataset.train_split=null must be text"),
+        ("train.py", "resume=true", "resume=True must be text"),
+        ("train.py", "run_root=", "run_root is empty (SEGMENTER_RUNS too?): give a folder, or . for this one"),
+        ("train.py", "name=../x", "name=../x: give a word or folders below run_root, without .."),
+        ("train.py", "name=[a]", "name=['a']: give a word or folders below run_root"),
+    ],
+)
+def test_other_things_where_names_are_wanted(
+    script: str, word: str, expected: str, complain: Complain, tmp_path: Path
+) -> None:
+    needed = ["ckpt=x"] if script == "eval.py" and "ckpt" not in word else []
+    mains = {"train.py": checked, "eval.py": checked_eval}
+    says(complain(script, *needed, *word.split(), main=mains[script]), expected)
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
@@ -172,6 +209,9 @@ def test_words_where_numbers_are_wanted(word: str, expected: str, complain: Comp
         "dataset.short_side=64",
         "trainer.devices=auto",
         "backbone.image_size=[64,32]",
+        "dataset.short_side=null",
+        "loss.class_weights=inverse_log",
+        "loss.class_weights=[1,2,3,4,5,6]",
         "trainer.precision=32",
         "dataset.scale=[1,2]",
         "callbacks.panel=null",

@@ -444,7 +444,7 @@ def test_fresh_files_replace_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (path.read_text(), names(tmp_path)) == ("new", {"a.txt"})
 
 
-def test_pillows_limit_is_lifted_on_demand(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_limit_is_lifted_on_demand(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     photo = save(tmp_path / "a.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
     code, _, told = predict(checkpoint, photo, "-o", tmp_path / "out")

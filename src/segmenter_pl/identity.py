@@ -45,7 +45,7 @@ def numbers_changing(config: Any) -> dict[str, Any]:
     """Dotted keys and values of a resolved configuration that decide about numbers; what only says how, where or how
     visibly to execute is left out, and files and folders are reduced to their own name."""
     leaves = {key: value for key, value in _leaves(config) if not is_execution(key)}
-    return leaves | {key: Path(leaves[key]).name for key in LOCATION_KEYS if leaves.get(key)}
+    return leaves | {key: Path(str(leaves[key])).name for key in LOCATION_KEYS if leaves.get(key)}
 
 
 def is_execution(key: str) -> bool:

@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 RGB = NDArray[np.uint8]
 Source = str | Path | Image.Image | np.ndarray
@@ -70,21 +70,28 @@ def refuse_beyond_limit(pixels: int) -> None:
     """Raises: TooLargeError for a picture of more pixels than `most_pixels`."""
     if pixels > (most := most_pixels()):
         raise TooLargeError(
-            f"has {pixels / 1e6:.4g} megapixels, and {most / 1e6:.4g} are the limit: cut it into pieces; or, if you trust "
-            f"it, raise the limit with {LIMIT}=NUMBER in the environment (segmenter predict: --any-size)"
+            f"has {pixels / 1e6:.4g} megapixels, and {most / 1e6:.4g} are the limit: cut it into pieces; or, if you "
+            f"trust it, raise the limit with {LIMIT}=NUMBER in the environment (segmenter predict: --any-size)"
         )
 
 
-def opened(source: Path | IO[bytes]) -> Image.Image:
+def quiet_pillow() -> None:
+    """Pillow's warnings of odd tags and of more than half the limit, which name no file, are silent from now on.
+
+    For good, because threads read pictures, and `warnings.catch_warnings` in several threads may undo the others' work.
+    """
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def opened(source: Path | IO[bytes]) -> ImageFile.ImageFile:
     """A picture of which only the header is read so far, for `with`.
 
     Raises: TooLargeError; what Pillow raises for a file that is missing, damaged or no picture.
     """
     most_pixels()
+    quiet_pillow()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of more than half the limit
-            return Image.open(source)
+        return Image.open(source)
     except Image.DecompressionBombError as error:
         if size := re.search(r"\d+", str(error)):
             refuse_beyond_limit(int(size[0]))
@@ -113,9 +120,8 @@ def read_rgb(picture: Source) -> RGB:
             f"a {type(picture).__name__} is no picture: give a path, a Pillow picture or an array (H, W, 3) of uint8; "
             "tensors go to segmenter_pl.predict_labels"
         )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of sizes below the limit, odd EXIF, palettes with transparency
-        return _from_pillow(picture) if isinstance(picture, Image.Image) else _from_file(Path(picture))
+    quiet_pillow()
+    return _from_pillow(picture) if isinstance(picture, Image.Image) else _from_file(Path(picture))
 
 
 def _from_file(path: Path) -> RGB:

@@ -33,6 +33,7 @@ def run_id(*, _root_: DictConfig) -> str:
     a default do not change the digits, so a directory that has them is found again under its first name.
     """
     job = OmegaConf.masked_copy(_root_, [str(key) for key in _root_ if key != "hydra"])
+    _refuse_elsewhere(job)
     leaves = numbers_changing(OmegaConf.to_container(job, resolve=True))
     digest = hashlib.sha256(json.dumps(leaves, sort_keys=True, default=str).encode()).hexdigest()[:8]
     for known in sorted(Path(job.run_root, str(job.name)).glob(f"*{digest}")):
@@ -40,6 +41,14 @@ def run_id(*, _root_: DictConfig) -> str:
     words = [word for word in _words(_root_.hydra.overrides.task) if word[0] not in UNNAMED_GROUPS]
     swept = _root_.hydra.sweeper.get("params")  # the others stand in the name of the ablation, see `sweep_id`
     return _named([word for word in words if not swept or word[0] in swept], digest)
+
+
+def _refuse_elsewhere(job: DictConfig) -> None:
+    """Raises ValueError for settings with which a run would lie at the top of the disk, or outside of its root."""
+    if not str(job.run_root):
+        raise ValueError("run_root is empty (SEGMENTER_RUNS too?): give a folder, or . for this one")
+    if not isinstance(job.name, str | int) or ".." in Path(str(job.name)).parts:
+        raise ValueError(f"name={job.name}: give a word or folders below run_root, without ..")
 
 
 def sweep_id(*, _root_: DictConfig) -> str:

@@ -231,6 +231,7 @@ def test_uploaded_and_fetched_again(model: Segmenter, tmp_path: Path, hub: Hub) 
     assert hub.created[0].get("private", hub.created[0].get("visibility")) in (True, "private")
     assert hub.tokens == {"Bearer hf_secret"}
     assert hub.files == {path.name: path.read_bytes() for path in (tmp_path / "export").iterdir()}
+    hub.files |= {"model.py": b"raise SystemExit", "pytorch_model.bin": b"\x80\x02.", "sub/config.json": b"{}"}
     assert_same(from_pretrained("somebody/model"), model)
     fetched = [request for request in hub.requests if request.startswith("GET") and "/resolve/" in request]
     assert {request.rpartition("/")[2] for request in fetched} == {"config.json", "model.safetensors"}

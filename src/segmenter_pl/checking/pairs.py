@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from segmenter_pl.checking.findings import Finding
 from segmenter_pl.data.pairs import LABEL_MODES, read_label, read_picture
+from segmenter_pl.pictures import opened
 
 START_OF_SCAN, END_OF_IMAGE = 0xDA, b"\xff\xd9"
 EXTRANEOUS = re.compile(r"(\d+) extraneous bytes before marker")
@@ -92,14 +92,11 @@ def _picture(path: Path, result: Examined, complaints: Callable[[], str]) -> Non
 
 def _kind(path: Path) -> str:
     """As `Examined.kind`. Raises: almost anything, for a file that Pillow cannot read to the end."""
-    try:
-        with Image.open(path) as file:
-            deep = any("16" in str(tile.args) for tile in file.tile) and "16" not in file.mode
-            if file.format not in ("JPEG", "MPO", "PNG"):  # OpenCV finds damage in PNGs, and `_is_whole` in JPEGs
-                file.load()
-            return f"{file.mode} 16 bit" if deep else file.mode
-    except UnidentifiedImageError:  # OpenCV has just read it
-        return "unknown to Pillow"
+    with opened(path) as file:
+        deep = any("16" in str(tile.args) for tile in file.tile) and "16" not in file.mode
+        if file.format not in ("JPEG", "MPO", "PNG"):  # OpenCV finds damage in PNGs, and `_is_whole` in JPEGs
+            file.load()
+        return f"{file.mode} 16 bit" if deep else file.mode
 
 
 def _is_whole(data: bytes) -> bool:
@@ -117,7 +114,7 @@ def _is_whole(data: bytes) -> bool:
 
 def _label(path: Path, result: Examined, table: NDArray[np.integer], num_classes: int) -> None:
     try:
-        with Image.open(path) as file:
+        with opened(path) as file:
             mode, form = file.mode, file.format
             if form == "PNG":
                 file.verify()  # the check sums, which reading ignores

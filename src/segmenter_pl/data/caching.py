@@ -7,12 +7,12 @@ from multiprocessing import RawValue, get_all_start_methods, get_start_method
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from segmenter_pl.data.cache import RESERVE, DiskCache, RamCache, warn
 from segmenter_pl.data.dataset import SegmentationDataset
 from segmenter_pl.data.memory import available_memory
 from segmenter_pl.data.pairs import PairDataset
+from segmenter_pl.pictures import TooLargeError, opened
 
 CACHES = ("none", "ram", "disk")
 SHARE = 0.8  # of the memory that is available; the training needs some, too
@@ -85,7 +85,7 @@ def _decoded_sizes(pairs: PairDataset, indices: Collection[int]) -> list[int]:
 
 def _pixels(path: Path) -> int:
     try:
-        with Image.open(path) as file:
+        with opened(path) as file:
             return file.width * file.height
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, SyntaxError, TooLargeError):
         return 0  # it is not kept; reading it will say what is wrong

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +10,19 @@ from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from segmenter_pl.data.classes import Classes
 from segmenter_pl.data.dataset import SegmentationDataset, UnreadableError
-from segmenter_pl.pictures import PictureError, read_rgb
+from segmenter_pl.pictures import (
+    PictureError,
+    TooLargeError,
+    most_pixels,
+    opened,
+    quiet_pillow,
+    read_rgb,
+    refuse_beyond_limit,
+)
 
 if TYPE_CHECKING:
     from segmenter_pl.data.cache import DiskCache, RamCache
@@ -23,10 +32,11 @@ cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")  # of pictures
 LABEL_MODES = ("1", "L", "P", "I", "I;16")  # Pillow's modes that hold one number per pixel; "P" gives palette indices
+PNG = b"\x89PNG\r\n\x1a\n"
 GREY_BYTES = b"\x08\x00"  # bit depth and colour type in the header of a PNG
 GREY_BITS = {b"\x02\x00": 85, b"\x04\x00": 17}  # what Pillow multiplies grey values of 2 and 4 bits with
 CHANNELS, BITS, EXTRA = 277, 258, 338  # TIFF tags
-# Pillow's own limit, and OpenCV's.
+# What is found out only while decoding; OpenCV has a limit of its own, 1074 megapixels.
 TOO_LARGE = (Image.DecompressionBombError, cv2.error)
 
 
@@ -90,19 +100,27 @@ class PairDataset(SegmentationDataset):
 def read_picture(path: Path) -> np.ndarray:
     """Decode a picture to (H, W, 3) uint8 RGB, rotated as its EXIF tag says.
 
-    Raises: UnreadableError for a file that is missing, is no picture or is cut short.
+    Raises: UnreadableError for a file that is missing, is no picture, is cut short or has more pixels than the limit.
     """
+    most_pixels()  # a wrong limit is no fault of the file
     try:
         data = path.read_bytes()
-        if data.startswith(b"\xff\xd8") and not data.endswith(b"\xff\xd9"):
-            with Image.open(path) as file:
-                file.load()  # OpenCV fills the missing rest of a JPEG with grey and says nothing; Pillow raises
         if data[:4] in TiffImagePlugin.PREFIXES:
             return _read_tiff(path)
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB) if data else None
+        # Pillow looks at the size, for OpenCV would decode first; what Pillow does not know could be of any size.
+        with opened(io.BytesIO(data)) as file:
+            if data.startswith(b"\xff\xd8") and not data.endswith(b"\xff\xd9"):
+                file.load()  # OpenCV fills the missing rest of a JPEG with grey and says nothing; Pillow raises
+        image = _decoded(data, cv2.IMREAD_COLOR_RGB)
+    except TooLargeError as error:
+        raise UnreadableError(f"{path} {error}") from error
+    except UnidentifiedImageError:
+        image = None
     except TOO_LARGE as error:
         raise UnreadableError(f"{path} is too large to be read ({_first_line(error)}): cut it into pieces") from error
-    except (OSError, SyntaxError) as error:
+    except (MemoryError, UnreadableError):
+        raise
+    except Exception as error:  # Pillow answers damaged bytes with almost any exception
         raise UnreadableError(f"{path} {_ailment(error)}") from error
     if image is None:
         raise UnreadableError(f"{path} cannot be read as a picture ({len(data)} bytes): copy it again, or remove it")
@@ -112,20 +130,27 @@ def read_picture(path: Path) -> np.ndarray:
 def read_label(path: Path) -> np.ndarray:
     """Decode a label picture to (H, W) raw values, uint8 or a wider integer type; palette pictures give indices.
 
-    Raises: UnreadableError for a missing or damaged file; ValueError for one with several numbers per pixel.
+    Raises: UnreadableError for a missing or damaged file, or one beyond the limit; ValueError for one with several
+        numbers per pixel.
     """
+    most_pixels()  # a wrong limit is no fault of the file
     try:
         data = path.read_bytes()
         raw: np.ndarray | None
         depth_and_kind = data[24:26] if data[12:16] == b"IHDR" else b""  # of a PNG
         if depth_and_kind == GREY_BYTES:
-            mode, raw = "L", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+            refuse_beyond_limit(int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]))
+            mode, raw = "L", _decoded(data, cv2.IMREAD_UNCHANGED)
         else:  # OpenCV would expand palettes
-            with Image.open(path) as file:  # by its name, which then stands in the errors
+            with opened(path) as file:  # by its name, which then stands in the errors
                 mode, raw = file.mode, np.array(file) // GREY_BITS.get(depth_and_kind, 1)
+    except TooLargeError as error:
+        raise UnreadableError(f"{path} {error}") from error
     except TOO_LARGE as error:
         raise UnreadableError(f"{path} is too large to be read ({_first_line(error)}): cut it into pieces") from error
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reports damaged PNG chunks as one of these
+    except MemoryError:
+        raise
+    except Exception as error:  # Pillow answers damaged bytes with almost any exception
         raise UnreadableError(f"{path} {_ailment(error)}") from error
     if raw is None:  # OpenCV is quicker than Pillow, and finds damage that Pillow lets pass
         raise UnreadableError(f"{path} is damaged (its PNG data): copy or download it again, or remove it")
@@ -137,8 +162,16 @@ def read_label(path: Path) -> np.ndarray:
     return raw.astype(np.uint8) if mode == "1" else raw
 
 
+def _decoded(data: bytes, flags: int) -> np.ndarray | None:
+    """With OpenCV; None for what it cannot read. It would make room for whatever a chunk of a PNG claims: gigabytes."""
+    at = len(PNG)
+    while data.startswith(PNG) and at < len(data):
+        at += 12 + int.from_bytes(data[at : at + 4])  # length, kind, check sum
+    return None if at > len(data) else cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+
+
 def _read_tiff(path: Path) -> np.ndarray:
-    """With Pillow: OpenCV multiplies colours with alpha. Raises: UnreadableError; OSError, SyntaxError for damage."""
+    """With Pillow: OpenCV multiplies colours with alpha. Raises: UnreadableError; almost anything for damage."""
     if problem := tiff_problem(path, bits=16):
         raise UnreadableError(
             f"{path} {problem}: only grey and RGB pictures are read, with or without alpha; choose three channels"
@@ -159,6 +192,7 @@ def tiff_problem(path: Path, bits: int) -> str:
         start = file.read(8)
         if start[:4] not in TiffImagePlugin.PREFIXES:
             return ""
+        quiet_pillow()
         tags = TiffImagePlugin.ImageFileDirectory_v2(start)
         file.seek(tags.next)
         tags.load(file)

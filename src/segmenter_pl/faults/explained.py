@@ -41,6 +41,7 @@ HINT = f"{TRACE}=1 shows the whole trace"
 HERE = str(Path(__file__).parents[1]) + os.sep
 HYDRA = str(Path(hydra.__file__).parent) + os.sep
 RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK")  # of torchrun, srun and Lightning
+LONGEST = 100  # characters of a word that are shown
 PATIENCE = 5  # seconds
 LOST = re.compile(r"gloo.*(closed|reset) by peer|NCCL error|remote process exited", re.DOTALL)
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
@@ -157,7 +158,19 @@ def explanation(error: BaseException) -> str | None:
     override = local_of(error, "override")
     if isinstance(error, ValueError) and hasattr(override, "input_line"):  # Hydra's own, about a value for a group
         return f"{override.input_line}: {error}"
-    return None
+    return _not_foreseen(error, override)
+
+
+def _not_foreseen(error: BaseException, override: Any) -> str | None:
+    """What Hydra stumbles over while it puts the words together: brackets by the hundred, lists in place of names."""
+    frames = traceback.extract_tb(error.__traceback__)
+    inside = any(frame.name == "load_configuration" and frame.filename.startswith(HYDRA) for frame in frames)
+    if not inside or frames[-1].filename.startswith(HERE):
+        return None
+    word = getattr(override, "input_line", None) or " ".join(map(str, local_of(error, "overrides") or ("a setting",)))
+    deep = isinstance(error, RecursionError)
+    reason = "too many brackets inside one another" if deep else f"{type(error).__name__}: {lines_of(str(error))[0]}"
+    return f"{word[:LONGEST]} cannot be composed ({reason}): write KEY=VALUE, and for a group the name of an option"
 
 
 def _ours(error: BaseException) -> str | None:

@@ -1,14 +1,11 @@
 """Whether pictures can be imported, from their names and first bytes."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from PIL import Image
-
 from segmenter_pl.data.pairs import SUFFIXES, tiff_problem
-from segmenter_pl.pictures import ORIENTATION
+from segmenter_pl.pictures import ORIENTATION, TooLargeError, opened
 from segmenter_pl.prepare.importing import Import, Pair, Size, in_threads
 
 WAY_OUT = "only 8-bit RGB or grey pictures are read; choose three channels and scale them to 0…255"
@@ -66,11 +63,11 @@ def _look(pair: Pair) -> Look:
     try:
         if problem := tiff_problem(path, bits=8):
             return Look(problem=f"the picture {path} {problem}: {WAY_OUT}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of size, and of odd EXIF
-            with Image.open(path) as file:
-                mode, size, alpha = file.mode, file.size, file.has_transparency_data
-                turn = 1 if file.format == "TIFF" else file.getexif().get(ORIENTATION, 1)
+        with opened(path) as file:
+            mode, size, alpha = file.mode, file.size, file.has_transparency_data
+            turn = 1 if file.format == "TIFF" else file.getexif().get(ORIENTATION, 1)
+    except TooLargeError as error:
+        return Look(problem=f"the picture {path} {error}")
     except Exception as error:  # Pillow answers damaged bytes with almost any exception
         return Look(problem=f"the picture {path} cannot be read ({error}): copy it again, or leave it out")
     if mode.startswith(("I", "F")):

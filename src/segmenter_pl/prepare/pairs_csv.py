@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from segmenter_pl.data.classes import read_classes
 from segmenter_pl.data.pairs import LABEL_MODES, read_label
+from segmenter_pl.pictures import TooLargeError, opened
 from segmenter_pl.prepare.importing import IGNORED, Import, Pair, Size, colored, table_text
 
 HEADER = ("split", "picture", "label")
@@ -87,8 +87,10 @@ def _fault(row: dict[str, str], folder: Path) -> str:
 
 def _label_fault(label: Path) -> str:
     try:
-        with Image.open(label) as file:
+        with opened(label) as file:
             kind, mode = file.format, file.mode
+    except TooLargeError as error:
+        return f"the label {label} {error}"
     except (OSError, SyntaxError) as error:
         return f"the label {label} cannot be read ({error}): make it again"
     if kind == "JPEG":
@@ -99,7 +101,7 @@ def _label_fault(label: Path) -> str:
 
 
 def _is_png(label: Path) -> bool:
-    with Image.open(label) as file:
+    with opened(label) as file:
         return file.format == "PNG"
 
 

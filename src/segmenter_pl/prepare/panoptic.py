@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from segmenter_pl.pictures import TooLargeError, opened
 from segmenter_pl.prepare.annotations import Part, read_categories, read_document, read_images, sound_records
 from segmenter_pl.prepare.importing import (
     IGNORED,
@@ -90,8 +90,10 @@ def segment(png: Path, values: Mapping[int, int], dtype: type[np.integer], size:
     Raises: ValueError for a PNG that is damaged, has another size or holds other ids than `values`.
     """
     try:
-        with Image.open(png) as file:
+        with opened(png) as file:
             mode, rgb = file.mode, np.array(file)
+    except TooLargeError as error:
+        raise ValueError(f"{png} {error}") from error
     except (OSError, SyntaxError) as error:
         raise ValueError(f"{png} is damaged ({error}): copy or download it again") from error
     if mode not in ("RGB", "RGBA") or rgb.shape[1::-1] != size:

@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 import scipy.io
-from PIL import Image
 
 from segmenter_pl.data.pascal_context import PascalContextDataModule
 from segmenter_pl.files import fresh
+from segmenter_pl.pictures import opened
 from segmenter_pl.prepare.progress import progress
 from segmenter_pl.prepare.recipe import Archive, Recipe, merge, pairs
 
@@ -77,7 +77,7 @@ def _label(source: Path, picture: Path, target: Path, table: np.ndarray) -> None
     label = table[read_459(source)]
     if not picture.is_file():
         raise FileNotFoundError(f"{source.name} has no picture {picture.name} in {VOC.name}")
-    with Image.open(picture) as image:
+    with opened(picture) as image:
         if image.size != label.shape[::-1]:
             sizes = f"{label.shape[1]}x{label.shape[0]} and {picture.name} is {image.width}x{image.height} pixels"
             raise ValueError(f"{source} is {sizes}: one of them is of another dataset, or damaged")

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from segmenter_pl.pictures import RGB, PictureError, read_rgb
+from segmenter_pl.pictures import RGB, PictureError, TooLargeError, read_rgb, refuse_beyond_limit
 from segmenter_pl.video.opencv import filename, quiet
 
 FASTEST = 1000  # frames per second; sources that do not know their rate tell nonsense
@@ -35,6 +35,11 @@ class VideoFile:
             self._capture = cv2.VideoCapture(source if isinstance(source, int) else filename(source), backend)
         if not self._capture.isOpened():
             raise VideoError(_not_opened(source))
+        width, height = (self._capture.get(side) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT))
+        try:
+            refuse_beyond_limit(int(width * height))
+        except TooLargeError as error:
+            raise VideoError(f"{source} {error}") from error
         told = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate = told if isfinite(told) and 0 < told <= FASTEST else fps
         count = self._capture.get(cv2.CAP_PROP_FRAME_COUNT)
