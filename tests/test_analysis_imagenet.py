@@ -157,7 +157,7 @@ def test_missing_weights_name_the_way_out(imagenet: Path, tmp_path: Path, monkey
         classifier(NAME)
 
 
-def test_wrong_folders_are_told(tmp_path: Path, imagenet: Path) -> None:
+def test_wrong_folders_are_told(tmp_path: Path, imagenet: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(FileNotFoundError, match="is no folder: give the one that holds val/"):
         pictures_of_imagenet(tmp_path / "none")
     (tmp_path / "val" / WNIDS[0]).mkdir(parents=True)
@@ -175,4 +175,8 @@ def test_wrong_folders_are_told(tmp_path: Path, imagenet: Path) -> None:
     data = ImageNetVal(pictures_of_imagenet(tmp_path), lambda picture: torch.zeros(1))
     assert [number for _, number in data.samples] == [7]
     with pytest.raises(ValueError, match=r"a.JPEG cannot be read as a picture"):
+        data[0]
+    Image.new("RGB", (20, 60)).save(damaged)
+    monkeypatch.setenv("SEGMENTER_MAX_MEGAPIXELS", "0.001")
+    with pytest.raises(ValueError, match=r"a.JPEG has 0.0012 megapixels, and 0.001 are the limit"):
         data[0]

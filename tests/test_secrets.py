@@ -71,5 +71,5 @@ def test_secrets_are_no_settings(
 def test_short_values_of_the_environment_are_met_by_chance(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SEGMENTER_RUNS", str(tmp_path))
     monkeypatch.setenv("ANY_KEY", "shapes")
-    monkeypatch.setattr(sys, "argv", ["train.py", "backbone.token_merging.keep=0.7"])
+    monkeypatch.setattr(sys, "argv", ["train.py", "backbone.token_merging.keep=0.7", "+backbone.class_token=true"])
     checked()

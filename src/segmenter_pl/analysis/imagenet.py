@@ -15,6 +15,7 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from segmenter_pl.pictures import TooLargeError, opened
 from segmenter_pl.weights.fitting import encoder_state, require_match
 from segmenter_pl.weights.hub import hub_weights
 from segmenter_pl.weights.reading import read_file
@@ -80,8 +81,10 @@ class ImageNetVal(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, i: int) -> tuple[Tensor, int]:
         path, number = self.samples[i]
         try:
-            with Image.open(path) as picture:
+            with opened(path) as picture:
                 return self.transform(picture.convert("RGB")), number
+        except TooLargeError as error:
+            raise ValueError(f"{path} {error}") from error
         except (OSError, UnidentifiedImageError, SyntaxError) as error:
             raise ValueError(f"{path} cannot be read as a picture ({error}): copy it again") from error
 

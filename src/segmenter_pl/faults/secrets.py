@@ -22,7 +22,7 @@ def check_secrets(config: DictConfig) -> None:
     variables = {value: name for value, name in named.items() if len(value) >= LEAST}
     for key, value in _leaves(config):
         name = variables.get(str(value))
-        if name or (value is not None and SECRET_KEY.search(key.rpartition(".")[2])):
+        if name or (isinstance(value, str) and SECRET_KEY.search(key.rpartition(".")[2])):
             shown = f"${{oc.env:{name}}}" if name else "…"
             raise ValueError(
                 f"{key}={shown} is a password or a key, and settings are written to files, checkpoints and logs: leave "
