@@ -5,7 +5,7 @@ ARGS   ?=
 # Two processes, each test file in one of them (files share short trainings).
 PYTEST  = $(BIN)/python -m pytest -n 2 --dist loadfile
 BIN     = $(VENV)/bin
-TABLES ?= loss training inference scaling metrics pipeline attention startup
+TABLES ?= loss training inference scaling metrics pipeline attention execution startup
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all lint bench format clean
