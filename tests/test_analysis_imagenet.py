@@ -177,6 +177,7 @@ def test_wrong_folders_are_told(tmp_path: Path, imagenet: Path, monkeypatch: pyt
     with pytest.raises(ValueError, match=r"a.JPEG cannot be read as a picture"):
         data[0]
     Image.new("RGB", (20, 60)).save(damaged)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # put back behind the test
     monkeypatch.setenv("SEGMENTER_MAX_MEGAPIXELS", "0.001")
     with pytest.raises(ValueError, match=r"a.JPEG has 0.0012 megapixels, and 0.001 are the limit"):
         data[0]

@@ -110,7 +110,7 @@ def test_foreign_files_and_empty_folders_are_told(tmp_path: Path) -> None:
     (tmp_path / "binary" / "config.yaml").write_bytes(b"\xff\xfe\x00")
     odd = make_run(tmp_path / "odd")
     (odd / "results.json").unlink()
-    (odd / "config.yaml").write_text("{backbone: {weights: 5}, decoder: {}, optimizer: {}, dataset: {}, trainer: {}}")
+    (odd / "config.yaml").write_text("{backbone: &a {again: *a}, decoder: {}, optimizer: {}, dataset: {}, trainer: {}}")
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "results.json").write_text('{"val": {"miou": 0.5}}')
     found = find_runs([tmp_path])

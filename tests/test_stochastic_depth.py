@@ -19,10 +19,10 @@ def model(rate: float = 0.5) -> Segmenter:
 def test_timm_draws_nowhere() -> None:
     modules = list(model().modules())
     assert not any(isinstance(one, DropPath) for one in modules)
-    rates = [one.rate for one in modules if isinstance(one, StochasticDepth)]
+    rates = [one.drop_prob for one in modules if isinstance(one, StochasticDepth)]
     assert rates == pytest.approx([rate for rate in (1 / 6, 1 / 3, 1 / 2) for _ in range(2)])  # 0 in the first block
     decoder = MaskDecoder(48, 5, num_heads=3, drop_path_rate=0.4)
-    assert [one.rate for one in decoder.modules() if isinstance(one, StochasticDepth)] == pytest.approx([0.4, 0.4])
+    assert [one.drop_prob for one in decoder.modules() if isinstance(one, StochasticDepth)] == pytest.approx([0.4, 0.4])
 
 
 def test_paths_that_stay_are_made_up_for() -> None:

@@ -24,6 +24,7 @@ from segmenter_pl.data.sampling import check_batch_size
 from segmenter_pl.guard import Guard
 from segmenter_pl.optim import parameter_groups
 from segmenter_pl.report import versions
+from segmenter_pl.sharding import ShardedTask
 from segmenter_pl.task import SegmentationTask
 
 if TYPE_CHECKING:
@@ -89,7 +90,9 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
         return instantiate(config.schedule, optimizer, total_steps, _partial_=False, _convert_="all")
 
     classes = datamodule.classes
-    return SegmentationTask(
+    strategy = config.trainer.strategy
+    shares_out = isinstance(strategy, DictConfig) and strategy._target_.endswith(".ModelParallelStrategy")
+    return (ShardedTask if shares_out else SegmentationTask)(
         model,
         optimizer=optimizer,
         schedule=schedule,

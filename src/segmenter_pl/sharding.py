@@ -1,4 +1,4 @@
-"""Weights, gradients and optimizer shared out over devices, for models that one device cannot hold."""
+"""Training with weights, gradients and optimizer shared out over devices, for models that one device cannot hold."""
 
 from typing import Any
 
@@ -6,11 +6,23 @@ from torch import nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.utils._pytree import tree_map
 
+from segmenter_pl.task import SegmentationTask
+
+
+class ShardedTask(SegmentationTask):
+    """For Lightning's `ModelParallelStrategy`, which leaves the sharing out to the module.
+
+    (A class of its own, because Lightning's moving averages warn of every module that has this hook.)
+    """
+
+    def configure_model(self) -> None:
+        for part in self.model.children():
+            if not isinstance(part, FSDPModule):
+                share_out(part)
+
 
 def share_out(part: nn.Module) -> None:
     """Give every device a part of each weight of a module, whose blocks are put together one at a time (FSDP2)."""
-    if isinstance(part, FSDPModule):
-        return
     for blocks in (one for one in part.modules() if isinstance(one, nn.ModuleList)):
         for block in blocks:
             fully_shard(block)

@@ -9,26 +9,26 @@ from torch import Tensor, nn
 
 
 class StochasticDepth(nn.Module):
-    """Leaves the branch of a whole picture out with probability `rate` while training, and makes up for it.
+    """Leaves the branch of a whole picture out with probability `drop_prob` while training, and makes up for it.
 
     Attributes:
         kept: 0 or 1 for each picture of the next forward passes, (B,); None: drawn then, by torch's generator.
     """
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, drop_prob: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.drop_prob = drop_prob
         self.kept: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, …) to the same shape."""
-        if not self.training or self.rate == 0:
+        if not self.training or self.drop_prob == 0:
             return x
-        kept = x.new_empty(x.shape[0]).bernoulli_(1 - self.rate) if self.kept is None else self.kept
-        return x * (kept.to(x.dtype) / (1 - self.rate)).view(-1, *[1] * (x.ndim - 1))
+        kept = x.new_empty(x.shape[0]).bernoulli_(1 - self.drop_prob) if self.kept is None else self.kept
+        return x * (kept.to(x.dtype) / (1 - self.drop_prob)).view(-1, *[1] * (x.ndim - 1))
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate:.3f}"
+        return f"drop_prob={self.drop_prob:.3f}"
 
 
 class DepthDraws:
@@ -38,8 +38,8 @@ class DepthDraws:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self.modules = [one for one in model.modules() if isinstance(one, StochasticDepth) and one.rate > 0]
-        self.rates = np.array([one.rate for one in self.modules])
+        self.modules = [one for one in model.modules() if isinstance(one, StochasticDepth) and one.drop_prob > 0]
+        self.rates = np.array([one.drop_prob for one in self.modules])
         self.kept: Tensor | None = None  # (L, B), written in place, so that a compiled model meets the same tensors
 
     def draw(self, seed: int, step: int, positions: range, device: torch.device) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from lightning.pytorch.strategies import ModelParallelStrategy
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
@@ -18,7 +17,6 @@ from segmenter_pl.guard import Guard, gathered
 from segmenter_pl.inference import predict_bands, window_anchors
 from segmenter_pl.metrics import SegmentationMetrics
 from segmenter_pl.ops import best_class, pixel_weight, upsampled_cross_entropy
-from segmenter_pl.sharding import share_out
 from segmenter_pl.stochastic_depth import DepthDraws
 
 Batch = dict[str, Any]  # a collated sample of `data.dataset.SegmentationDataset`
@@ -92,12 +90,6 @@ class SegmentationTask(LightningModule):
         self.best: dict[str, Any] = {}
         self.last: dict[str, Any] = {}
         self.faults: dict[str, Any] = {"skipped_steps": 0, "unreadable": []}
-
-    def configure_model(self) -> None:
-        """Share the weights out over the devices, where the strategy does (`trainer=fsdp`)."""
-        if isinstance(self.trainer.strategy, ModelParallelStrategy):
-            for part in self.model.children():
-                share_out(part)
 
     def configure_optimizers(self) -> Any:
         assert self.make_optimizer is not None

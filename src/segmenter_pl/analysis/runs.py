@@ -161,7 +161,7 @@ def _foreign(config: Any, wrong: list[str]) -> str:
         return f"was not made by this project: its settings lack {', '.join(lacking)}"
     try:
         numbers_changing(config)
-    except (TypeError, ValueError) as error:
+    except RecursionError as error:  # YAML can say that a mapping holds itself
         return f"its settings hold something odd ({error})"
     return ""
 
