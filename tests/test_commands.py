@@ -66,6 +66,7 @@ def test_sweep_makes_one_directory_per_job(tmp_path: Path) -> None:
     assert len({path.parents[1] for path in results}) == 2
 
 
+@pytest.mark.slow
 def test_large_backbone_runs_without_weights(tmp_path: Path) -> None:
     options = ("backbone=vit_b16", "decoder=mask", "backbone.pretrained=false", "dataset.val_every=2")
     done = run("train.py", *options, *SHORT, "trainer.max_steps=2", "trainer.limit_val_batches=2", runs=tmp_path)

@@ -4,6 +4,8 @@ import os
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.starting import SMALL, TWO, alive, children, start, wait_for
 from tests.test_commands import run
 
@@ -48,6 +50,7 @@ if os.environ.get("LOCAL_RANK") == "1":
 """
 
 
+@pytest.mark.slow
 def test_one_process_short_of_memory_says_so_once(tmp_path: Path) -> None:
     (tmp_path / "hydra_plugins").mkdir()
     (tmp_path / "hydra_plugins/short_of_memory.py").write_text(SHORT_OF_MEMORY)

@@ -118,7 +118,7 @@ def authors_band(mask: np.ndarray) -> np.ndarray:
     return mask & (cv2.erode(padded, np.ones((3, 3), np.uint8), iterations=width)[1:-1, 1:-1] == 0)
 
 
-@pytest.mark.parametrize("tta", ["none", "multiscale_flip"])
+@pytest.mark.parametrize("tta", ["none", pytest.param("multiscale_flip", marks=pytest.mark.slow)])
 @torch.inference_mode()
 def test_genuine_pictures_equal_brute_force(tta: str, ade20k: Path, checkpoint: Path) -> None:
     miou = evaluate(configured("eval", f"ckpt={checkpoint}", f"tta={tta}", "save_predictions=true", *QUIET))

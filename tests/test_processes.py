@@ -46,7 +46,9 @@ def same_numbers(one: Path, other: Path, *, steps: int, relative: float = 1e-6) 
 
 
 @pytest.mark.parametrize(
-    ("trainer", "precision", "relative"), [("ddp", "64-true", 1e-6), ("fsdp", "32-true", 1e-4)], ids=["ddp", "fsdp"]
+    ("trainer", "precision", "relative"),
+    [("ddp", "64-true", 1e-6), pytest.param("fsdp", "32-true", 1e-4, marks=pytest.mark.slow)],
+    ids=["ddp", "fsdp"],
 )
 def test_a_run_goes_on_with_another_number_of_processes(
     tmp_path: Path, trainer: str, precision: str, relative: float
