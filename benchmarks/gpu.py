@@ -15,12 +15,11 @@ from collections.abc import Callable
 from statistics import median
 
 import torch
-import torch.nn.functional as F
 from plain import PlainSegmenter
+from steps import training_step
 from torch.utils.flop_counter import FlopCounterMode
 
 from segmenter_pl import create_segmenter
-from segmenter_pl.ops import upsampled_cross_entropy
 from segmenter_pl.ops.bands import View, banded_labels, mixing_matrix
 
 CASES = (("vit_t16", 512), ("vit_s16", 512), ("vit_b16", 512), ("vit_l16", 640))
@@ -43,23 +42,7 @@ def made(way: str, backbone: str, side: int, device: torch.device) -> torch.nn.M
 
 def training(way: str, model: torch.nn.Module, images: torch.Tensor, target: torch.Tensor) -> Step:
     """One step on the same pictures."""
-    plain, kind = way.startswith("plain"), images.device.type
-    optimizer = torch.optim.SGD(
-        model.parameters(), lr=1e-3, momentum=0.9, nesterov=True, **({} if plain else {"fused": True})
-    )
-
-    def step() -> None:
-        with torch.autocast(kind, torch.bfloat16, enabled="bf16" in way):
-            if plain:
-                loss = F.cross_entropy(model(images), target.long(), ignore_index=255)
-            else:
-                loss = upsampled_cross_entropy(model.coarse_logits(images), target, model.stride)
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    model.train()
-    return step
+    return training_step(model, images, target, plain=way.startswith("plain"), bf16="bf16" in way)
 
 
 def prediction(way: str, model: torch.nn.Module, images: torch.Tensor, target: torch.Tensor) -> Step:

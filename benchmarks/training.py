@@ -20,11 +20,10 @@ VARIANTS = ("plain", "fp32", "bf16")
 def steps(size: str, batch: int, only: str = "") -> dict[str, Callable[[], None]]:
     """One training step of each variant, on the same pictures; of one of them, if its name is given."""
     import torch
-    import torch.nn.functional as F
     from plain import PlainSegmenter
+    from steps import training_step
 
     from segmenter_pl import create_segmenter
-    from segmenter_pl.ops import upsampled_cross_entropy
 
     torch.manual_seed(0)
     images = torch.randint(0, 256, (batch, 3, 512, 512), dtype=torch.uint8)
@@ -34,21 +33,7 @@ def steps(size: str, batch: int, only: str = "") -> dict[str, Callable[[], None]
         model = create_segmenter(f"vit_{size}16", "mask", num_classes=150, image_size=512)
         plain = name == "plain"
         model = PlainSegmenter(model) if plain else model
-        model.train()
-        rates = {"lr": 1e-3, "momentum": 0.9, "nesterov": True}
-        optimizer = torch.optim.SGD(model.parameters(), **rates, **({} if plain else {"fused": True}))
-
-        def step(model=model, optimizer=optimizer, plain=plain, bf16=name == "bf16") -> None:
-            with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-                if plain:
-                    loss = F.cross_entropy(model(images), target.long(), ignore_index=255)
-                else:
-                    loss = upsampled_cross_entropy(model.coarse_logits(images), target, model.stride)
-            loss.backward()
-            optimizer.step()
-            optimizer.zero_grad()
-
-        made[name] = step
+        made[name] = training_step(model, images, target, plain=plain, bf16=name == "bf16")
     return made
 
 

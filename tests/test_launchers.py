@@ -5,16 +5,19 @@ import signal
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.starting import QUIET, SMALL, column, free_port, start, wait_for
 from tests.test_commands import TINY, run
 
 
-def test_torchrun_on_two_nodes_is_one_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+def test_torchrun_on_two_nodes_is_one_run(tmp_path: Path, trainer: str) -> None:
     """Two nodes are two launches of torchrun; both find the run, continue it, and find it finished."""
     port = free_port()
 
     def nodes(steps: int) -> list[tuple[int, str, str]]:
-        words = ("train.py", *SMALL, "dataset.val_every=2", f"trainer.max_steps={steps}", "trainer=ddp", *QUIET)
+        words = ("train.py", *SMALL, "dataset.val_every=2", f"trainer.max_steps={steps}", f"trainer={trainer}", *QUIET)
         launch = ("-m", "torch.distributed.run", "--nnodes=2", "--nproc-per-node=1", f"--master-port={port}")
         started = [
             start(*launch, f"--node-rank={rank}", *words, "trainer.devices=1", "trainer.num_nodes=2", runs=tmp_path)

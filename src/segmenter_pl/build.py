@@ -90,9 +90,7 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
         return instantiate(config.schedule, optimizer, total_steps, _partial_=False, _convert_="all")
 
     classes = datamodule.classes
-    strategy = config.trainer.strategy
-    shares_out = isinstance(strategy, DictConfig) and strategy._target_.endswith(".ModelParallelStrategy")
-    return (ShardedTask if shares_out else SegmentationTask)(
+    return (ShardedTask if shares_out(config) else SegmentationTask)(
         model,
         optimizer=optimizer,
         schedule=schedule,
@@ -115,6 +113,12 @@ def build_task(config: DictConfig, model: Any, datamodule: SegmentationDataModul
             "versions": versions(),
         },
     )
+
+
+def shares_out(config: DictConfig) -> bool:
+    """Whether each device has a part of the weights only (`trainer=fsdp`)."""
+    strategy = config.trainer.strategy
+    return isinstance(strategy, DictConfig) and strategy._target_.endswith(".ModelParallelStrategy")
 
 
 def fingerprint(datamodule: SegmentationDataModule) -> dict[str, Any] | None:

@@ -80,6 +80,9 @@ def team(config: DictConfig) -> Iterator[Team]:
     met = False
     if outside:
         report.quiet_lightning()
+        config = config.copy()
+        if build.shares_out(config):  # its strategy wants a model to be there; processes are connected as for ddp
+            config.trainer.strategy = "ddp"
         strategy: Any = build.build_evaluator(config, []).strategy
         if met := getattr(strategy, "world_size", 1) > 1:
             _refuse_sweepers_that_draw()
