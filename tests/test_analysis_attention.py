@@ -154,7 +154,7 @@ def test_layers_and_heads_are_counted() -> None:
     assert find_layer(model, "enc", -1) == ("enc", 2)
     with pytest.raises(ValueError, match=r"--layer-id -4: the encoder has 3 layers: give 0 to 2"):
         find_layer(model, "enc", -4)
-    with pytest.raises(ValueError, match="linear decoder, which has no attention"):
+    with pytest.raises(ValueError, match="decoder has no attention"):
         find_layer(linear, "dec", 0)
     with pytest.raises(ValueError, match="no class token"):
         class_token_query(segmenter("vit_base_patch16_siglip_256"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
@@ -18,6 +19,8 @@ from tests import layouts
 CONF = Path(segmenter_pl.conf.__path__[0])
 EXPERIMENTS = Path(segmenter_pl.experiments.__path__[0])
 SOURCE = Path(build.__file__).parent
+PYRAMIDS = ("pyramid", "resnest101", "swin_l")  # backbones that are no plain ViT
+SCALES = {"setr_pup": 8, "setr_mla": 4}
 PUBLISHED = ("ade20k", "pascal_context", "cityscapes", "rgbt_glass")
 
 
@@ -39,19 +42,61 @@ def composed(*overrides: str, tmp: Path | None = None) -> DictConfig:
 
 
 @pytest.mark.parametrize("backbone", options("backbone"))
-def test_backbones_build_with_every_decoder_setting(backbone: str) -> None:
+def test_backbones_build_with_every_key(backbone: str) -> None:
+    pyramid = backbone in PYRAMIDS
+    named = {"vit": ["backbone.model_name=vit_tiny_patch16_224"], "pyramid": ["backbone.model_name=resnet10t"]}
     # One block is enough to see that every key is accepted; tests/models checks the architectures themselves.
-    config = composed(f"backbone={backbone}", "backbone.pretrained=false", "++backbone.depth=1")
-    model = build.build_model(config, num_classes=7)
+    small = ["decoder=upernet", "backbone.output_stride=32"] if pyramid else ["++backbone.depth=1"]
+    config = composed(f"backbone={backbone}", *named.get(backbone, ()), "backbone.pretrained=false", *small)
+    with torch.device("meta"):
+        model = build.build_model(config, num_classes=7)
     assert model.num_classes == 7
-    assert model.stride == model.encoder.patch_size
+    assert model.stride == (4 if pyramid else model.encoder.patch_size)
 
 
-@pytest.mark.parametrize("decoder", options("decoder"))
-@pytest.mark.parametrize("model", options("model"))
-def test_decoders_and_models_build(decoder: str, model: str) -> None:
-    built = build.build_model(composed(f"decoder={decoder}", f"model={model}"), num_classes=3)
-    assert type(built.decoder).__name__.lower().startswith(decoder)
+@pytest.mark.parametrize(("decoder", "scale"), [(name, SCALES.get(name, 1)) for name in options("decoder")])
+def test_decoders_build(decoder: str, scale: int) -> None:
+    backbone = {"deeplabv3plus": "resnest101", "upernet": "swin_l"}.get(decoder, "vit_micro")
+    config = composed(f"decoder={decoder}", f"backbone={backbone}", "backbone.pretrained=false")
+    with torch.device("meta"):
+        built = build.build_model(config, num_classes=3)
+    assert type(built.decoder).__name__.lower().startswith(decoder.replace("_", ""))
+    assert built.stride * scale == built.encoder.patch_size
+
+
+# Of 150 classes; smp's own builds of these have as many (and the paper's UPerNet 234 M).
+@pytest.mark.parametrize(
+    ("model", "kind", "parameters"),
+    [
+        ("segmenter", "Segmenter", 757_164 + 96 * (64**2 - 16**2)),
+        ("deeplabv3plus_resnest101", "EncoderDecoder", 49_433_862),
+        ("upernet_swin_l", "EncoderDecoder", 232_154_442),
+    ],
+)
+def test_models_build(model: str, kind: str, parameters: int) -> None:
+    config = composed(f"model={model}", "backbone.pretrained=false", "backbone.image_size=512")
+    with torch.device("meta"):
+        built = build.build_model(config, num_classes=150)
+    assert type(built).__name__ == kind
+    assert sum(p.numel() for p in built.parameters()) == parameters
+    assert model in options("model")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["decoder=deeplabv3plus"], "needs a backbone with maps of several sizes"),
+        (["decoder=upernet", "backbone=resnest101"], r"backbone.output_stride=16: decoder=upernet needs 32"),
+        (["model=upernet_swin_l", "decoder=deeplabv3plus"], r"output_stride=32: decoder=deeplabv3plus needs 16 or 8"),
+        (["backbone=resnest101"], "needs tokens of a plain ViT"),
+        (["backbone=pyramid", "backbone.model_name=vit_tiny_patch16_224", "decoder=upernet"], "no pyramid"),
+        (["backbone=pyramid", "backbone.model_name=rezneszt", "decoder=upernet"], "unknown to timm"),
+    ],
+)
+def test_backbones_and_decoders_that_do_not_fit_are_told(overrides: list[str], message: str) -> None:
+    config = composed(*overrides, "backbone.pretrained=false")
+    with torch.device("meta"), pytest.raises(Exception, match=message):
+        build.build_model(config, num_classes=3)
 
 
 @pytest.mark.parametrize("optimizer", options("optimizer"))

@@ -10,7 +10,7 @@ from typing import Any
 from segmenter_pl.data.classes import read_classes
 from segmenter_pl.interop import Blueprint, read_blueprint
 from segmenter_pl.interop.official import STATISTICS
-from segmenter_pl.models.segmenter import Segmenter
+from segmenter_pl.models.segmenter import EncoderDecoder
 from segmenter_pl.weights.reading import read_file
 from segmenter_pl.zoo import entries, fetch
 
@@ -55,7 +55,7 @@ def blueprint_of(
 
 def load_segmenter(
     path: str | Path, *, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
-) -> Segmenter:
+) -> EncoderDecoder:
     """A model with its weights, in evaluation mode on the CPU, from any known format; which one is seen by its content.
 
     Args:
@@ -65,7 +65,8 @@ def load_segmenter(
         mean, std: pixel statistics (R, G, B) in 0…1, instead of those that the format implies.
 
     Returns:
-        The model; `model.spec` has window, stride and short side, and class names and palette where the file does.
+        The model: a `Segmenter`, or one of those that it is compared with. `model.spec` has window, stride and short
+        side, and class names and palette where the file does.
 
     Raises:
         FileNotFoundError: there is no such file, or a published model cannot be fetched.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from segmenter_pl.data.classes import Classes
     from segmenter_pl.evaluation import EvaluationTask
     from segmenter_pl.interop import Blueprint
-    from segmenter_pl.models import Segmenter
+    from segmenter_pl.models import EncoderDecoder
 
 searchpath.register()
 
@@ -143,7 +143,7 @@ def _choose_dataset(config: DictConfig, blueprint: Blueprint) -> dict[str, Any]:
     return stored
 
 
-def _check_classes(config: DictConfig, model: Segmenter, classes: Classes) -> None:
+def _check_classes(config: DictConfig, model: EncoderDecoder, classes: Classes) -> None:
     assert model.spec is not None
     if len(classes) != model.num_classes:
         raise ValueError(

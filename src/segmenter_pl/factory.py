@@ -2,15 +2,19 @@
 
 import reprlib
 from collections.abc import Mapping
-from importlib.resources import files
 from typing import Any
 
-import yaml
+from segmenter_pl import models as m
+from segmenter_pl.choices import read_choice
 
-from segmenter_pl.models import LinearDecoder, MaskDecoder, Segmenter, ViTEncoder
-
-ENCODERS = {"segmenter_pl.models.ViTEncoder": ViTEncoder}
-DECODERS = {"segmenter_pl.models.LinearDecoder": LinearDecoder, "segmenter_pl.models.MaskDecoder": MaskDecoder}
+ENCODERS = {f"segmenter_pl.models.{one.__name__}": one for one in (m.ViTEncoder, m.PyramidEncoder)}
+DECODERS = {
+    f"segmenter_pl.models.{one.__name__}": one
+    for one in (
+        *(m.LinearDecoder, m.MaskDecoder, m.SETRNaive, m.SETRPUP, m.SETRMLA),
+        *(m.DeepLabV3PlusDecoder, m.UPerNetDecoder),
+    )
+}
 
 
 def create_segmenter(
@@ -21,7 +25,7 @@ def create_segmenter(
     image_size: int = 512,
     pretrained: bool = False,
     weights: str | None = None,
-) -> Segmenter:
+) -> m.EncoderDecoder:
     """Build a segmenter from the names of the configuration files in ``conf/backbone`` and ``conf/decoder``.
 
     Args:
@@ -33,12 +37,12 @@ def create_segmenter(
         ValueError: there is no such backbone or decoder (the message lists them), or the weights do not fit.
         FileNotFoundError: the weights cannot be found.
     """
-    encoder = {**_read("model", "segmenter")["backbone"], **_read("backbone", backbone)}
+    encoder = read_choice("backbone", backbone)
     encoder |= {"image_size": image_size, "pretrained": pretrained, "weights": weights}
-    return _build(encoder, _read("decoder", decoder), num_classes)
+    return _build(encoder, read_choice("decoder", decoder), num_classes)
 
 
-def segmenter_from_config(config: Mapping[str, Any], num_classes: int) -> Segmenter:
+def segmenter_from_config(config: Mapping[str, Any], num_classes: int) -> m.EncoderDecoder:
     """Build a segmenter with random weights from ``{"backbone": {…}, "decoder": {…}}``, as stored in a checkpoint.
 
     Nothing that the configuration names is imported: only the classes of this package that stand in a fixed table are
@@ -51,11 +55,12 @@ def segmenter_from_config(config: Mapping[str, Any], num_classes: int) -> Segmen
     return _build(encoder, config["decoder"], num_classes)
 
 
-def _build(backbone: Mapping[str, Any], decoder: Mapping[str, Any], num_classes: int) -> Segmenter:
+def _build(backbone: Mapping[str, Any], decoder: Mapping[str, Any], num_classes: int) -> m.EncoderDecoder:
     make_encoder, encoder_settings = _split(backbone, ENCODERS, "backbone")
     make_decoder, decoder_settings = _split(decoder, DECODERS, "decoder")
     encoder = make_encoder(**encoder_settings)
-    model = Segmenter(encoder, make_decoder(encoder.width, num_classes, **decoder_settings))
+    make_model = m.Segmenter if isinstance(encoder, m.ViTEncoder) else m.EncoderDecoder
+    model = make_model(encoder, make_decoder(encoder.width, num_classes, **decoder_settings))
     model.config = {"backbone": {**backbone, "pretrained": False, "weights": None}, "decoder": dict(decoder)}
     return model
 
@@ -66,11 +71,3 @@ def _split(config: Mapping[str, Any], allowed: Mapping[str, Any], part: str) -> 
     if not isinstance(target, str) or target not in allowed:
         raise ValueError(f"{part}._target_={reprlib.repr(target)} is not one of {', '.join(allowed)}")
     return allowed[target], settings
-
-
-def _read(group: str, name: str) -> dict[str, Any]:
-    folder = files("segmenter_pl.conf") / group
-    names = sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
-    if name not in names:
-        raise ValueError(f"{group}={name} does not exist; there is {', '.join(names)}")
-    return yaml.safe_load((folder / f"{name}.yaml").read_text(encoding="utf-8"))

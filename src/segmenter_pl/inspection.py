@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from segmenter_pl.checkpoint import read_checkpoint
+from segmenter_pl.analysis.difference_maps import Outcome, outcomes, painted
+from segmenter_pl.analysis.picture_scores import PictureScore
+from segmenter_pl.checkpoint import blueprint_of, named
+from segmenter_pl.data.datamodule import SegmentationDataModule
 from segmenter_pl.data.dataset import SegmentationDataset
-from segmenter_pl.metrics import CalibrationError, confusion_scores
-from segmenter_pl.metrics.segmentation import count_cells
+from segmenter_pl.metrics import CalibrationError
 from segmenter_pl.predictor import Predictor
 from segmenter_pl.visualize import Picture, beside, class_shares, legend, overlay, panel
-
-WRONG, RIGHT, IGNORED = (215, 48, 39), (255, 255, 255), (150, 150, 150)
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Inspected:
 
     Attributes:
         image: (H, W, 3) uint8. truth, labels: class ids (H, W). confidence: probability (H, W) of the label, 0…1.
-        miou: over the classes in truth or prediction, NaN without a labelled pixel. pixel_accuracy: likewise, 0…1.
+        score: what is right of it.
     """
 
     name: str
@@ -33,34 +33,47 @@ class Inspected:
     truth: np.ndarray
     labels: np.ndarray
     confidence: np.ndarray
-    miou: float
-    pixel_accuracy: float
+    score: PictureScore
+
+    @property
+    def miou(self) -> float:
+        """Over the classes in truth or prediction, 0…1, NaN without a labelled pixel."""
+        return self.score.miou
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """0…1, NaN without a labelled pixel."""
+        return self.score.pixel_accuracy
 
 
-@dataclass(frozen=True)
-class Score:
-    """mIoU and pixel accuracy, 0…1, of the picture at an index of its dataset."""
-
-    index: int
-    name: str
-    miou: float
-    pixel_accuracy: float
-
-
-def validation_set(checkpoint: str | Path, **others: Any) -> SegmentationDataset:
-    """The validation pictures that a training checkpoint of ours was chosen on.
+def training_data(checkpoint: str | Path, **others: Any) -> tuple[str, SegmentationDataModule]:
+    """The dataset that a model of ours was trained on: its name and its data module.
 
     Args:
-        others: settings of its dataset that are other here, e.g. root.
-    Raises: FileNotFoundError, ValueError where the checkpoint or its pictures cannot be read.
+        checkpoint: of a training, or an exported folder.
+        others: settings of the dataset that are other here, e.g. root.
+    Raises: FileNotFoundError; ValueError where the checkpoint cannot be read, or tells no dataset.
     """
     from omegaconf import OmegaConf
 
     from segmenter_pl.build import build_datamodule, safe_dataset
 
-    stored = read_checkpoint(checkpoint)["segmenter"]["config"]["dataset"]
-    config = OmegaConf.create({"dataset": safe_dataset(dict(stored) | others), "seed": 0, "bad_sample": "fail"})
-    datamodule = build_datamodule(config)
+    with named(checkpoint):
+        stored = dict(blueprint_of(checkpoint).info.get("config", {}).get("dataset", {}))
+    if "_target_" not in stored:
+        raise ValueError(f"{checkpoint} tells no dataset: give --dataset NAME")
+    config = OmegaConf.create({"dataset": safe_dataset(stored | others), "seed": 0, "bad_sample": "fail"})
+    return str(stored.get("name", "data")), build_datamodule(config)
+
+
+def validation_set(checkpoint: str | Path, **others: Any) -> SegmentationDataset:
+    """The validation pictures that a model of ours was chosen on. Arguments and errors as `training_data`."""
+    return split_of(training_data(checkpoint, **others)[1], "val")
+
+
+def split_of(datamodule: SegmentationDataModule, split: str) -> SegmentationDataset:
+    """The whole pictures of a split. Raises: FileNotFoundError; ValueError for a split that there is not."""
+    datamodule.eval_split = split
     datamodule.setup("validate")
     return datamodule.val_set
 
@@ -72,15 +85,13 @@ def inspect(predictor: Predictor, dataset: SegmentationDataset, index: int) -> I
     for rows, columns, probabilities in predictor.probability_tiles(image):
         best, ids = probabilities.max(-1)
         labels[rows, columns], confidence[rows, columns] = ids.cpu().numpy(), best.cpu().numpy()
-    known, classes = torch.from_numpy(truth.astype(np.int64)), dataset.classes
-    scores = confusion_scores(count_cells(torch.from_numpy(labels), known, len(classes), classes.ignore_index))
-    means = (float(scores[key]) for key in ("miou", "pixel_accuracy"))
-    return Inspected(dataset.name(index), image, truth, labels, confidence, *means)
+    score = PictureScore.of(index, dataset.name(index), labels, truth, dataset.classes)
+    return Inspected(score.name, image, truth, labels, confidence, score)
 
 
 def survey(
     predictor: Predictor, dataset: SegmentationDataset, indices: Iterable[int]
-) -> tuple[list[Score], dict[str, torch.Tensor]]:
+) -> tuple[list[PictureScore], dict[str, torch.Tensor]]:
     """The scores of some pictures, the worst first, and their calibration as `metrics.CalibrationError` gives it."""
     scores, calibration = [], CalibrationError()
     for index in indices:
@@ -88,16 +99,13 @@ def survey(
         valid = one.truth != dataset.classes.ignore_index
         hits = (one.labels == one.truth)[valid]
         calibration.update(torch.from_numpy(one.confidence[valid]), torch.from_numpy(hits))
-        scores.append(Score(index, one.name, one.miou, one.pixel_accuracy))
+        scores.append(one.score)
     return sorted(scores, key=lambda score: (np.nan_to_num(score.miou, nan=2.0), score.index)), calibration.compute()
 
 
 def mistakes(one: Inspected, ignore_index: int = 255) -> Picture:
-    """Where the prediction is wrong (red) and right (white), darkened by the picture; grey has no label."""
-    colors = np.where((one.labels == one.truth)[..., None], RIGHT, WRONG)
-    colors = np.where((one.truth == ignore_index)[..., None], IGNORED, colors)
-    light = 0.5 + 0.5 * one.image.mean(-1, keepdims=True) / 255
-    return (colors * light).astype(np.uint8)
+    """Where the prediction is wrong (red) and right (white), darkened by the picture; black has no label."""
+    return painted(one.image, outcomes(one.labels, one.truth, ignore_index), Outcome)
 
 
 def sheet(shown: Sequence[Inspected], dataset: SegmentationDataset, alpha: float = 0.5) -> Picture:

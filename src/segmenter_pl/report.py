@@ -37,10 +37,9 @@ EXPECTED_WARNINGS = (
 def headline(config: DictConfig, model: Any, datamodule: Any, *, done: int) -> str:
     """One line: what is about to run after `done` steps, on what, and where it goes."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    parts = " + ".join(type(part).__name__ for part in model.children())
     doing = f"Continuing after step {done}," if done else "Training"
     return (
-        f"{doing} {config['name']}: {parts}, {trained / 1e6:.2f} M parameters, "
+        f"{doing} {config['name']}: {model.title}, {trained / 1e6:.2f} M parameters, "
         f"{len(datamodule.train_set)} pictures of {len(datamodule.classes)} classes "
         f"({len(datamodule.val_set)} to validate), {config['trainer']['max_steps']} steps of "
         f"{config['dataset']['batch_size']} → {shown(config['run_dir'])}"

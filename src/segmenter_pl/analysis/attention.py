@@ -62,6 +62,13 @@ class Attention:
             yield some, self.weights(some)
 
 
+def require_attention(model: object) -> Segmenter:
+    """The model, if its encoder attends from every patch to every other. Raises ValueError for any other model."""
+    if not isinstance(model, Segmenter):
+        raise ValueError("this model's encoder is no plain ViT: it has no attention between all patches to show")
+    return model
+
+
 def number_of_layers(model: Segmenter, part: Part) -> int:
     """Blocks that attend in the encoder or the decoder: none in a linear decoder."""
     return len(_blocks(model, part))

@@ -78,7 +78,7 @@ def rollout_maps(model: Segmenter, images: Tensor, layer: Layer, rows: Sequence[
 def mean_distances(model: Segmenter, images: Tensor) -> Tensor:
     """`mean_distance` of all heads of all layers of the encoder: (B, L, A) float64."""
     found = read_attention(
-        model, images, _all_layers(model, "enc"), lambda attention: mean_distance(attention, model.stride)
+        model, images, _all_layers(model, "enc"), lambda attention: mean_distance(attention, model.encoder.patch_size)
     )
     return torch.stack(found, dim=1)
 

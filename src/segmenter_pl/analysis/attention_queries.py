@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 from segmenter_pl.analysis.attention import Layer, Part, number_of_layers
 from segmenter_pl.analysis.seen import Seen
-from segmenter_pl.models import Segmenter
+from segmenter_pl.models import EncoderDecoder, Segmenter
 
 MOST_NAMES = 30  # told in an error
 MEAN = "mean"
@@ -32,10 +32,7 @@ def find_layer(model: Segmenter, part: Part, number: int) -> Layer:
     """A layer by its number from 0, or from the end below 0. Raises ValueError where there is none."""
     count = number_of_layers(model, part)
     if not count:
-        raise ValueError(
-            "--dec: this model has a linear decoder, which has no attention: give --enc, or a model with the mask "
-            "decoder"
-        )
+        raise ValueError("--dec: this model's decoder has no attention: give --enc, or a model with the mask decoder")
     if not -count <= number < count:
         where = "encoder" if part == "enc" else "decoder"
         raise ValueError(
@@ -92,7 +89,7 @@ def class_queries(model: Segmenter, seen: Seen, wanted: Sequence[str] = ()) -> l
     return [Query(first + k, names[k], number=k) for k in dict.fromkeys(numbers)]
 
 
-def class_names(model: Segmenter) -> tuple[str, ...]:
+def class_names(model: EncoderDecoder) -> tuple[str, ...]:
     """K names; numbers where the checkpoint has none."""
     return (model.spec and model.spec.classes) or tuple(f"class {k}" for k in range(model.num_classes))
 

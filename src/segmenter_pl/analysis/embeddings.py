@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segmenter_pl.models import MaskDecoder, Segmenter
+from segmenter_pl.models import EncoderDecoder, MaskDecoder
 
 
 class Method(StrEnum):
@@ -24,12 +24,12 @@ PACKAGES = {Method.tsne: ("sklearn", "scikit-learn"), Method.umap: ("umap", "uma
 LEAST = 4  # classes for which neighbourhoods mean something
 
 
-def class_embeddings(model: Segmenter) -> Tensor:
+def class_embeddings(model: EncoderDecoder) -> Tensor:
     """One vector for each class (K, D) float32 on the CPU: the mask decoder's learned embedding, as it enters the first
-    layer, or the linear decoder's row of weights.
+    layer, or the row of weights of another decoder's classifier.
     """
     decoder = model.decoder
-    vectors = decoder.cls_emb[0] if isinstance(decoder, MaskDecoder) else decoder.head.weight
+    vectors = decoder.cls_emb[0] if isinstance(decoder, MaskDecoder) else decoder.head.weight.flatten(1)
     return vectors.detach().float().cpu()
 
 

@@ -3,18 +3,17 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-import yaml
 from PIL import Image, UnidentifiedImageError
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from segmenter_pl.choices import choices, read_choice
 from segmenter_pl.pictures import TooLargeError, opened
 from segmenter_pl.weights.fitting import encoder_state, require_match
 from segmenter_pl.weights.hub import hub_weights
@@ -94,10 +93,9 @@ def timm_name(backbone: str) -> str:
 
     Raises: ValueError for an option without ImageNet weights, or a name that is none.
     """
-    path = files("segmenter_pl.conf") / "backbone" / f"{backbone}.yaml"
-    if path.is_file():
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        if content.get("pretrained") is False:
+    if backbone in choices("backbone"):
+        content = read_choice("backbone", backbone)
+        if content["pretrained"] is False:
             raise ValueError(f"{backbone} has no ImageNet weights: it is trained from scratch")
         return str(content["model_name"])
     if not timm.is_model(backbone):

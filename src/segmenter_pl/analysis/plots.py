@@ -110,7 +110,8 @@ def draw_panels(panels: Sequence[tuple[Groups, str, str]], path: Path) -> None:
 
 def series(decoder: str, backbone: str, patch: Any) -> str:
     """The line that a model belongs to."""
-    return f"{decoder} decoder, {backbone.partition('_')[0]}/{patch}"
+    kind = f"{backbone.partition('_')[0]}/{patch}" if patch else backbone
+    return f"{decoder} decoder, {kind}"
 
 
 def _middle(values: Sequence[tuple[float, float]]) -> tuple[float, float]:

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
-import yaml
-
+from segmenter_pl.choices import choices, read_choice
 from segmenter_pl.identity import numbers_changing
 
 # Of each group: the keys of the configuration that its option sets, and the one that tells the option.
@@ -27,15 +25,11 @@ def flat(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _options(group: str) -> dict[str, dict[str, Any]]:
-    """Dotted keys and values of each option's YAML, unresolved; a backbone's together with what all of them share."""
-    folder, found = files("segmenter_pl.conf"), {}
-    shared = yaml.safe_load((folder / "model" / "segmenter.yaml").read_text(encoding="utf-8"))
-    for entry in sorted((folder / group).iterdir(), key=lambda one: one.name):
-        if entry.name.endswith(".yaml"):
-            content = yaml.safe_load(entry.read_text(encoding="utf-8")) or {}
-            content.pop("defaults", None)
-            tree = content if group == "optimizer" else {group: {**shared.get(group, {}), **content}}
-            found[entry.name.removesuffix(".yaml")] = numbers_changing(tree)
+    """Dotted keys and values of each option's YAML, unresolved."""
+    found = {}
+    for name in choices(group):
+        content = read_choice(group, name)
+        found[name] = numbers_changing(content if group == "optimizer" else {group: content})
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 
-from segmenter_pl.analysis.attention import number_of_heads, read_attention
+from segmenter_pl.analysis.attention import number_of_heads, read_attention, require_attention
 from segmenter_pl.analysis.attention_measures import rollout_maps
 from segmenter_pl.analysis.attention_queries import (
     Query,
@@ -22,7 +22,6 @@ from segmenter_pl.analysis.seen import Seen, enough_memory
 from segmenter_pl.commands.attention_written import Style, file_name, write_official, write_overlays
 from segmenter_pl.commands.inputs import Job
 from segmenter_pl.files import fresh
-from segmenter_pl.models import Segmenter
 from segmenter_pl.pictures import RGB, read_rgb
 from segmenter_pl.predictor import Predictor
 from segmenter_pl.video import FrameFiles, Frames, VideoError, VideoFile, VideoSink
@@ -40,8 +39,7 @@ class Looking:
     """
 
     def __init__(self, predictor: Predictor, who: dict[str, Any], look: dict[str, Any], style: dict[str, Any]) -> None:
-        assert isinstance(predictor.model, Segmenter)
-        self.predictor, self.model, self.who = predictor, predictor.model, who
+        self.predictor, self.model, self.who = predictor, require_attention(predictor.model), who
         layer = find_layer(self.model, "enc" if look["encoder"] else "dec", look["layer_id"])
         heads = find_heads(look["heads"], number_of_heads(self.model, layer))
         self.style = Style(layer, tuple(heads), look["rollout"], **style)
@@ -60,7 +58,7 @@ class Looking:
     def seen(self, rgb: RGB) -> Seen:
         """A picture as the model sees it."""
         short_side = self.predictor.settings["short_side"]
-        return Seen.whole(rgb, short_side, self.model.stride, self.predictor.device)
+        return Seen.whole(rgb, short_side, self.model.encoder.patch_size, self.predictor.device)
 
     def maps(self, seen: Seen, queries: list[Query]) -> NDArray:
         """(queries, A, h, w) float32 of the heads that are shown."""

@@ -57,6 +57,7 @@ def _measure(
     checkpoint: Path, pictures: list[Path], out: Path, short_side: int | str | None, device: str | None
 ) -> list[str]:
     """Measure, write and tell; returns what could not be read."""
+    from segmenter_pl.analysis.attention import require_attention
     from segmenter_pl.analysis.attention_measures import mean_distances
     from segmenter_pl.analysis.attention_plot import draw_distances, write_distances
     from segmenter_pl.analysis.seen import Seen, enough_memory
@@ -64,12 +65,14 @@ def _measure(
     from segmenter_pl.pictures import PictureError, read_rgb
     from segmenter_pl.predictor import Predictor
 
-    model = load_segmenter(checkpoint)
+    model = require_attention(load_segmenter(checkpoint))
     predictor = Predictor(model, short_side=short_side, device=device)  # type: ignore[arg-type]
     found, failures = [], []
     for path in pictures:
         try:
-            seen = Seen.whole(read_rgb(path), predictor.settings["short_side"], model.stride, predictor.device)
+            seen = Seen.whole(
+                read_rgb(path), predictor.settings["short_side"], model.encoder.patch_size, predictor.device
+            )
         except PictureError as error:
             failures.append(str(error))
             continue

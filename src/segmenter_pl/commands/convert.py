@@ -71,14 +71,18 @@ def _tell_difference(source: str, written: Path, mean: Three | None, std: Three 
     import torch
 
     from segmenter_pl.checkpoint import load_segmenter
+    from segmenter_pl.models import Segmenter
 
     try:
         before = load_segmenter(source, mean=mean, std=std)
     except ValueError:  # an encoder alone
         return
     after = load_segmenter(written)
-    sides = (2, 3, *(side * before.stride for side in before.encoder.vit.patch_embed.grid_size))
-    images = torch.randint(0, 256, sides, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    assert before.spec is not None
+    size = [before.spec.window] * 2
+    if isinstance(before, Segmenter):  # the one its position table is stored for
+        size = [side * before.encoder.patch_size for side in before.encoder.vit.patch_embed.grid_size]
+    images = torch.randint(0, 256, (2, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = before(images), after(images)
     print(

@@ -8,7 +8,7 @@ from typer import Argument, Option
 from segmenter_pl.commands import options as o
 
 if TYPE_CHECKING:
-    from segmenter_pl.models import Segmenter
+    from segmenter_pl.models import EncoderDecoder
 
 EPILOG = """
 Examples:
@@ -51,7 +51,7 @@ def embeddings(
     classes: Class = None,
     seed: Seed = 0,
 ) -> None:
-    """Show the class embeddings of a mask decoder, or the weights of a linear one: which classes are alike?
+    """Show the class embeddings of a mask decoder, or the weights of another: which classes are alike?
 
     OUT gets projection.png (Figure 8 of the paper), similarity.png (cosines), and the numbers of both:
     projection.csv with the nearest classes, and similarity.csv.
@@ -76,7 +76,7 @@ def embeddings(
 
 
 def _work(
-    model: "Segmenter", out: Path, method: str, uncentred: bool, count: int, classes: list[str], seed: int
+    model: "EncoderDecoder", out: Path, method: str, uncentred: bool, count: int, classes: list[str], seed: int
 ) -> None:
     from segmenter_pl.analysis import embeddings as e
     from segmenter_pl.analysis.attention_queries import class_names, find_class
@@ -99,7 +99,7 @@ def _work(
     else:
         places, axes = e.project_neighbours(vectors, e.Method(method), seed), (f"{method} 1", f"{method} 2")
     palette = (model.spec and model.spec.palette) or default_palette(len(names))
-    kind = "Class embeddings" if isinstance(model.decoder, MaskDecoder) else "Class weights of the linear decoder"
+    kind = "Class embeddings" if isinstance(model.decoder, MaskDecoder) else "Class weights of the decoder"
     draw_projection(places, names, palette, (axes[0], axes[1]), kind, out / "projection.png")
     draw_similarity(similarity, names, out / "similarity.png")
     heading = ["class", "name", "x", "y", *(f"nearest_{i + 1}" for i in range(neighbours[0].shape[1]))]

@@ -6,6 +6,7 @@ from typing import Any
 import yaml
 
 from segmenter_pl.interop import Blueprint
+from segmenter_pl.models import EncoderDecoder, LinearDecoder, MaskDecoder, Segmenter
 
 USE = """```python
 from segmenter_pl import Predictor, from_pretrained
@@ -21,6 +22,7 @@ def model_card(blueprint: Blueprint, results: Mapping[str, Any]) -> str:
     Args:
         results: content of a results.json, or empty.
     """
+    model = blueprint.build()
     dataset = blueprint.info.get("config", {}).get("dataset", {}).get("name")
     found = results.get("val", {})
     head: dict[str, Any] = {"library_name": "segmenter-pl", "pipeline_tag": "image-segmentation", "tags": ["segmenter"]}
@@ -31,9 +33,8 @@ def model_card(blueprint: Blueprint, results: Mapping[str, Any]) -> str:
         head["model-index"] = [{"name": "segmenter", "results": [result]}]
     parts = [
         f"---\n{yaml.safe_dump(head, sort_keys=False)}---",
-        "# Segmenter",
-        "*Segmenter: Transformer for Semantic Segmentation* (Strudel, Garcia, Laptev, Schmid, ICCV 2021).",
-        _facts(blueprint, dataset),
+        *_heading(model),
+        _facts(blueprint, model, dataset),
         _results(found, dataset),
         "## Use",
         USE,
@@ -41,11 +42,29 @@ def model_card(blueprint: Blueprint, results: Mapping[str, Any]) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _facts(blueprint: Blueprint, dataset: str | None) -> str:
-    spec, encoder = blueprint.spec, blueprint.build().encoder
+def _heading(model: EncoderDecoder) -> list[str]:
+    if not isinstance(model, Segmenter):
+        return [f"# {model.title}"]
+    if not isinstance(model.decoder, LinearDecoder | MaskDecoder):
+        return [
+            f"# {model.title}",
+            "*Rethinking Semantic Segmentation from a Sequence-to-Sequence Perspective* (Zheng et al., CVPR 2021).",
+        ]
+    return [
+        "# Segmenter",
+        "*Segmenter: Transformer for Semantic Segmentation* (Strudel, Garcia, Laptev, Schmid, ICCV 2021).",
+    ]
+
+
+def _facts(blueprint: Blueprint, model: EncoderDecoder, dataset: str | None) -> str:
+    spec, encoder = blueprint.spec, model.encoder
     millions = sum(value.numel() for value in blueprint.state.values()) / 1e6
     rows = {
-        "encoder": f"ViT, {encoder.depth} blocks of width {encoder.width}, patches of {encoder.patch_size} pixels",
+        "encoder": (
+            f"ViT, {encoder.depth} blocks of width {encoder.width}, patches of {encoder.patch_size} pixels"
+            if isinstance(model, Segmenter)
+            else blueprint.backbone["model_name"]
+        ),
         "decoder": blueprint.decoder["_target_"].rpartition(".")[2],
         "parameters": f"{millions:.2f} M",
         "classes": f"{blueprint.num_classes}" + (f" ({dataset})" if dataset else ""),

@@ -17,6 +17,7 @@ from segmenter_pl.interop.mmseg import write_mmseg
 from segmenter_pl.interop.official import write_official
 from segmenter_pl.interop.ours import PREFIX, info_of
 from segmenter_pl.interop.recognition import is_encoder
+from segmenter_pl.models import Segmenter
 from segmenter_pl.weights.fitting import CLASSIFIER, encoder_state
 from segmenter_pl.weights.names import MMSEG, VIT
 from segmenter_pl.weights.reading import read_file
@@ -45,9 +46,11 @@ def convert(
         raise FileExistsError(f"{target} is there already: give another name, or move it away")
     if not is_encoder(Path(source)):
         blueprint = blueprint_of(source, mean=mean, std=std)
-        blueprint.build()  # what does not fit together is refused now, not by whoever reads it
+        model = blueprint.build()  # what does not fit together is refused now, not by whoever reads it
         if to != "timm":
             return WHOLE[to](blueprint, target)
+        if not isinstance(model, Segmenter):
+            raise ValueError(f"--to timm is for plain ViTs; {source} holds another encoder")
         parts = ((name.removeprefix(VIT), value) for name, value in blueprint.state.items() if name.startswith(VIT))
         return _write_encoder(dict(parts), target)
     state = {name: v for name, v in encoder_state(read_file(source)).items() if not name.startswith(CLASSIFIER)}

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segmenter_pl.export.portable import Portable, description
 from segmenter_pl.files import fresh
-from segmenter_pl.models import Segmenter
+from segmenter_pl.models import EncoderDecoder
 
 Run = Callable[[Tensor], Tensor]  # pictures to outputs
 ONNX_INSTALL = 'ONNX needs more packages: pip install "segmenter-pl[export]"'
@@ -36,7 +36,9 @@ class Format:
     read: Callable[[Path], Run]
 
 
-def export_graph(model: Segmenter, target: Path, format: str, output: str = "logits", tolerance: float = 1e-4) -> float:
+def export_graph(
+    model: EncoderDecoder, target: Path, format: str, output: str = "logits", tolerance: float = 1e-4
+) -> float:
     """Write a graph of the model; pixel normalisation, padding and upsampling are inside.
 
     Args:
@@ -94,7 +96,7 @@ def _pictures(count: int, height: int, width: int) -> Tensor:
 
 
 @contextmanager
-def _without_gradients(model: Segmenter) -> Iterator[None]:
+def _without_gradients(model: EncoderDecoder) -> Iterator[None]:
     """Whoever runs the graph shall not have to switch them off."""
     trained = [value for value in model.parameters() if value.requires_grad]
     try:

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segmenter_pl.models import Segmenter
+from segmenter_pl.models import EncoderDecoder
 
 OUTPUTS = ("logits", "probabilities", "labels")
 
@@ -19,7 +19,7 @@ class Portable(nn.Module):
     Raises: ValueError for another `output`.
     """
 
-    def __init__(self, model: Segmenter, output: str = "logits") -> None:
+    def __init__(self, model: EncoderDecoder, output: str = "logits") -> None:
         super().__init__()
         if output not in OUTPUTS:
             raise ValueError(f"--output {output}: choose {', '.join(OUTPUTS)}")
@@ -35,7 +35,7 @@ class Portable(nn.Module):
         return logits.argmax(1).to(self.label_dtype) if self.output == "labels" else logits.softmax(1)
 
 
-def description(model: Segmenter, output: str) -> str:
+def description(model: EncoderDecoder, output: str) -> str:
     """JSON that goes with the graph: what the output is, the classes, and how the model wants to be used."""
     spec = model.spec
     said: dict[str, Any] = {

@@ -14,13 +14,13 @@ from segmenter_pl.export.card import model_card
 from segmenter_pl.files import fresh
 from segmenter_pl.interop import Blueprint
 from segmenter_pl.interop.ours import CONFIG, WEIGHTS, info_of
-from segmenter_pl.models import Segmenter
+from segmenter_pl.models import EncoderDecoder
 
 CARD = "README.md"
 
 
 def save_pretrained(
-    model: Segmenter | Blueprint, folder: str | Path, results: Mapping[str, Any] | None = None
+    model: EncoderDecoder | Blueprint, folder: str | Path, results: Mapping[str, Any] | None = None
 ) -> list[Path]:
     """Write a folder that `load_segmenter` and `from_pretrained` read; returns its files.
 
@@ -45,12 +45,12 @@ def save_pretrained(
     with fresh(folder / CONFIG) as temporary:  # the last: with it the folder is one
         temporary.write_text(info + "\n", encoding="utf-8")
     saved, expected = load_segmenter(folder).state_dict(), blueprint.state
-    if odd := [name for name, value in expected.items() if not torch.equal(saved[name], value.float())]:
+    if odd := [name for name, value in expected.items() if not torch.equal(saved[name], value.to(saved[name].dtype))]:
         raise ValueError(f"{folder / WEIGHTS} does not give back {odd[0]}: the disk, or the model, is spoilt")
     return [folder / name for name in names]
 
 
-def from_pretrained(name: str | Path, *, revision: str | None = None) -> Segmenter:
+def from_pretrained(name: str | Path, *, revision: str | None = None) -> EncoderDecoder:
     """A model from a folder of `save_pretrained`, or from the hub's repository USER/NAME, through its cache.
 
     Raises: FileNotFoundError where it is neither a folder nor to be had from the hub; ValueError as `load_segmenter`.

@@ -1,4 +1,4 @@
-"""A segmenter as plain data: what every reader makes of a file, and what models and other formats are made of."""
+"""A model as plain data: what every reader makes of a file, and what models and other formats are made of."""
 
 import reprlib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from segmenter_pl.factory import segmenter_from_config
-from segmenter_pl.models import MaskDecoder, ModelSpec, Segmenter
+from segmenter_pl.models import EncoderDecoder, LinearDecoder, MaskDecoder, ModelSpec, Segmenter
 from segmenter_pl.weights.fitting import require_finite, require_match
 from segmenter_pl.weights.names import VIT
 
@@ -37,7 +37,7 @@ class Blueprint:
     info: Mapping[str, Any]
 
     @classmethod
-    def of(cls, model: Segmenter) -> "Blueprint":
+    def of(cls, model: EncoderDecoder) -> "Blueprint":
         """The description of a model. Raises: ValueError for one without `config`, or `spec`."""
         if model.config is None or model.spec is None:
             raise ValueError("the model does not know its settings (config, spec): make it with load_segmenter")
@@ -46,7 +46,7 @@ class Blueprint:
             "segmenter-pl", model.config["backbone"], model.config["decoder"], model.num_classes, state, model.spec, {}
         )
 
-    def build(self) -> Segmenter:
+    def build(self) -> EncoderDecoder:
         """The model in evaluation mode, on the CPU. Raises: ValueError for tensors that do not fit it (listed)."""
         self._check()
         try:
@@ -61,7 +61,7 @@ class Blueprint:
         model.spec = self.spec
         return model.eval()
 
-    def _model(self) -> Segmenter:
+    def _model(self) -> EncoderDecoder:
         return segmenter_from_config({"backbone": self.backbone, "decoder": self.decoder}, self.num_classes)
 
     def _check(self) -> None:
@@ -150,8 +150,13 @@ def sizes_of(state: Mapping[str, Tensor], source: str) -> Sizes:
     return sizes
 
 
-def require_plain(model: Segmenter, source: str) -> None:
-    """Raise ValueError for a model whose tensors are those of a plain one, but which computes something else."""
+def require_plain(model: EncoderDecoder, source: str) -> Segmenter:
+    """The model, if it is one that all implementations have: a plain ViT with a linear decoder or the mask decoder.
+
+    Raises: ValueError for any other, also where its tensors are those of a plain one, but it computes something else.
+    """
+    if not isinstance(model, Segmenter) or not isinstance(model.decoder, LinearDecoder | MaskDecoder):
+        raise ValueError(f"{source} has no {model.title}: only Segmenter with the linear decoder or the mask decoder")
     heads = max(1, model.encoder.width // 64)
     if model.encoder.width < 64:
         raise ValueError(
@@ -168,6 +173,7 @@ def require_plain(model: Segmenter, source: str) -> None:
     if model.encoder.merging is not None:
         kept = model.encoder.merging.keep
         raise ValueError(f"{source} cannot merge tokens: only a model with backbone.token_merging.keep=1, not {kept}")
+    return model
 
 
 def check_sizes(source: str, **sizes: int) -> None:

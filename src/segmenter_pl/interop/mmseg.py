@@ -55,9 +55,8 @@ def _classes(meta: Mapping[str, Any], count: int) -> tuple[Any, Any]:
 
 def write_mmseg(blueprint: Blueprint) -> dict[str, Any]:
     """What MMSegmentation loads. Raises: ValueError for parts that it does not have."""
-    state = MMSEG.theirs(blueprint.state)
-    sizes, model = sizes_of(blueprint.state, blueprint.source), blueprint.build()
-    require_plain(model, MMSEG.source)
+    model = require_plain(blueprint.build(), MMSEG.source)
+    state, sizes = MMSEG.theirs(blueprint.state), sizes_of(blueprint.state, blueprint.source)
     if any(block.attn.num_heads != sizes.width // 64 for block in model.encoder.vit.blocks):
         raise ValueError(
             "a checkpoint for MMSegmentation does not tell the attention heads: one per 64 channels is meant"

@@ -8,20 +8,31 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from segmenter_pl.models.attention import choose_attention
 from segmenter_pl.models.depth import use_stochastic_depth
+from segmenter_pl.models.dropped_attention import DroppingBlock
+
+
+def require_tokens(width: object) -> int:
+    """The width D of an encoder that puts out tokens. Raises ValueError for one that puts out maps of several sizes."""
+    if not isinstance(width, int):
+        raise ValueError(
+            "this decoder needs tokens of a plain ViT: choose decoder=deeplabv3plus or upernet, or another backbone"
+        )
+    return width
 
 
 class LinearDecoder(nn.Module):
     """One linear map per patch (Segmenter, section 3.2, baseline)."""
 
+    scale = 1  # cells of the logits per patch, along each side
+
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.head = nn.Linear(width, num_classes)
+        self.head = nn.Linear(require_tokens(width), num_classes)
         _init_linear(self.head)
 
     def forward(self, tokens: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -47,6 +58,8 @@ class MaskDecoder(nn.Module):
         ValueError: ``mask_norm`` is unknown, or ``num_heads`` does not divide ``width``.
     """
 
+    scale = 1
+
     def __init__(
         self,
         width: int,
@@ -63,14 +76,14 @@ class MaskDecoder(nn.Module):
         super().__init__()
         if mask_norm not in ("auto", "layer", "scale"):
             raise ValueError(f"decoder.mask_norm={mask_norm}: choose auto, layer or scale")
-        num_heads = num_heads or max(1, width // 64)
+        num_heads = num_heads or max(1, require_tokens(width) // 64)
         if width % num_heads:
             raise ValueError(f"decoder.num_heads={num_heads} does not divide the encoder's width {width}")
         self.num_classes = num_classes
         self.proj_dec = nn.Linear(width, width)
         self.cls_emb = nn.Parameter(torch.empty(1, num_classes, width))
         self.blocks = nn.ModuleList(
-            Block(
+            DroppingBlock(
                 width,
                 num_heads,
                 qkv_bias=True,

@@ -19,6 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from segmenter_pl.models.attention import choose_attention
 from segmenter_pl.models.depth import use_stochastic_depth
 from segmenter_pl.models.merging import Restore, as_it_is, make_merging
+from segmenter_pl.models.pixels import pixel_statistics
 from segmenter_pl.models.tracing import is_traced, take
 from segmenter_pl.weights.fitting import load_weights, resize_position_table
 from segmenter_pl.weights.hub import hub_weights
@@ -95,8 +96,8 @@ class ViTEncoder(nn.Module):
         self.patch_size: int = self.vit.patch_embed.patch_size[0]
         self.depth = len(self.vit.blocks)
         self.position_mode = position_mode
-        self.taps = tuple(taps)
         self.freeze, self.checkpointing = freeze, checkpointing
+        self.taps = tuple(taps)
         if list(self.taps) != sorted(set(self.taps) & set(range(1, self.depth + 1))):
             raise ValueError(f"backbone.taps={self.taps}: ascending block numbers from 1 to {self.depth} are needed")
         blocks = self.taps[-1] if self.taps else self.depth
@@ -104,9 +105,8 @@ class ViTEncoder(nn.Module):
         _set_eps(self.vit.blocks, norm_eps)
         _set_eps(nn.ModuleList([self.vit.norm, self.vit.fc_norm]), final_norm_eps)
         statistics = self.vit.pretrained_cfg
-        for name, given in (("mean", mean), ("std", std)):
-            values = _three_numbers(name, statistics[name] if given is None else given)
-            self.register_buffer(f"pixel_{name}", 255 * values, persistent=False)
+        for name, values in zip(("mean", "std"), pixel_statistics(statistics, mean, std), strict=True):
+            self.register_buffer(f"pixel_{name}", values, persistent=False)
         if weights is None and pretrained:
             weights = str(hub_weights(model_name, statistics.get("hf_hub_id"), statistics.get("hf_hub_filename")))
         if weights is not None:
@@ -120,6 +120,23 @@ class ViTEncoder(nn.Module):
         elif self.taps:  # what lies behind the last tap gets no gradient, which DDP must know
             for unused in (*self.vit.blocks[self.taps[-1] :], self.vit.norm, self.vit.fc_norm):
                 unused.requires_grad_(False)
+
+    def tap(self, streams: int) -> None:
+        """Take the tokens of so many depths at equal distances, the last block's among them, unless taps are set.
+
+        Raises: ValueError: more or fewer taps are set, or there are fewer blocks.
+        """
+        if streams == 1 and not self.taps:
+            return
+        if streams == 1:
+            raise ValueError(f"backbone.taps={list(self.taps)}: this decoder takes tokens of one depth, the last: []")
+        if streams > self.depth or len(self.taps) not in (0, streams):
+            raise ValueError(
+                f"backbone.taps={list(self.taps)}: this decoder needs tokens of {streams} blocks, and the encoder has "
+                f"{self.depth}"
+            )
+        self.taps = self.taps or tuple(self.depth * (n + 1) // streams for n in range(streams))
+        self._freeze_unused()
 
     def train(self, mode: bool = True) -> "ViTEncoder":
         """Set training mode; a frozen encoder stays in evaluation mode."""
@@ -230,17 +247,6 @@ def _build_vit(model_name: str, image_size: int | Sequence[int], **keywords: Any
     if height % side or width % side:  # the grid that pictures of this size have once they are padded
         vit.set_input_size(img_size=(-(-height // side) * side, -(-width // side) * side))
     return vit
-
-
-def _three_numbers(name: str, values: Sequence[float]) -> Tensor:
-    try:
-        red, green, blue = (float(value) for value in values)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"backbone.{name}={values}: give three numbers, for red, green and blue") from error
-    numbers = (red, green, blue)
-    if not all(abs(number) <= 1 and (name == "mean" or number > 0) for number in numbers):  # False for NaN too
-        raise ValueError(f"backbone.{name}={values}: give numbers in 0…1 (pixel values divided by 255)")
-    return torch.tensor(numbers).view(1, 3, 1, 1)
 
 
 def _set_eps(modules: nn.Module, eps: float | None) -> None:

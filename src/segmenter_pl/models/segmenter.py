@@ -1,4 +1,4 @@
-"""Segmenter, and the protocol that training, inference and export know models by.
+"""Segmenter, what it shares with other models, and the protocol that training, inference and export know models by.
 
 Shapes: B batch, K classes, D width, P patch side, H W pixels, h w = ceil(H/P) ceil(W/P), N = h·w.
 """
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from segmenter_pl.models.decoders import LinearDecoder, MaskDecoder
 from segmenter_pl.models.encoder import ViTEncoder
+from segmenter_pl.models.setr import SETRMLA, SETRPUP, SETRNaive
 from segmenter_pl.models.tracing import is_traced, take
 
 
@@ -55,20 +56,29 @@ class ModelSpec:
     short_side: int | None
 
 
-class Segmenter(nn.Module):
-    """Encoder, decoder and bilinear upsampling (Segmenter, Strudel et al., ICCV 2021, section 3).
+class EncoderDecoder(nn.Module):
+    """Encoder, decoder and bilinear upsampling, in the order in which pixels become logits.
+
+    Args:
+        encoder: has `grid`, `patch_size` and `pixel_mean` as a `ViTEncoder` does.
+        decoder: makes logits on a grid of its `scale` cells per patch, along each side, out of the encoder's output.
 
     Attributes:
         spec: how the trained model wants to be used; None for a fresh one.
         config: the settings of encoder and decoder as plain data, for saving; None where it was built by hand.
     """
 
-    def __init__(self, encoder: ViTEncoder, decoder: LinearDecoder | MaskDecoder) -> None:
+    def __init__(self, encoder: Any, decoder: Any) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.spec: ModelSpec | None = None
         self.config: dict[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """What it is made of, for people."""
+        return " + ".join(type(part).__name__ for part in self.children())
 
     @property
     def num_classes(self) -> int:
@@ -77,8 +87,8 @@ class Segmenter(nn.Module):
 
     @property
     def stride(self) -> int:
-        """Pixels per cell of the coarse logits: the patch size P."""
-        return self.encoder.patch_size
+        """Pixels per cell of the coarse logits: the patch size P, less where the decoder upsamples."""
+        return self.encoder.patch_size // self.decoder.scale
 
     @property
     def pixel_mean(self) -> tuple[float, ...]:
@@ -86,15 +96,37 @@ class Segmenter(nn.Module):
         return tuple(self.encoder.pixel_mean.flatten().tolist())
 
     def coarse_logits(self, images: Tensor) -> Tensor:
-        """Map RGB pictures (B, 3, H, W), 0…255 (uint8 or float), to one logit per class and patch (B, K, h, w)."""
-        return self.decoder(self.encoder(images), self.encoder.grid(*images.shape[-2:]))
+        """Map RGB pictures (B, 3, H, W), 0…255 (uint8 or float), to logits (B, K, ceil(H/stride), ceil(W/stride))."""
+        height, width = images.shape[-2:]
+        coarse = self.decoder(self.encoder(images), self.encoder.grid(height, width))
+        if self.decoder.scale == 1:
+            return coarse  # (B, K, h, w)
+        rows, columns = ((side + self.stride - 1) // self.stride for side in (height, width))
+        if is_traced():
+            return take(take(coarse, 2, rows), 3, columns)
+        return coarse[..., :rows, :columns]  # of the last patches only the cells that show the picture
 
     def forward(self, images: Tensor) -> Tensor:
         """Map RGB pictures (B, 3, H, W), 0…255 (uint8 or float), to logits (B, K, H, W)."""
         height, width = images.shape[-2:]
-        coarse = self.coarse_logits(images)  # (B, K, h, w)
+        coarse = self.coarse_logits(images)
         padded = [side * self.stride for side in coarse.shape[-2:]]
-        logits = F.interpolate(coarse, size=padded, mode="bilinear", align_corners=False)  # (B, K, h·P, w·P)
+        logits = F.interpolate(coarse, size=padded, mode="bilinear", align_corners=False)
         if is_traced():
             return take(take(logits, 2, height), 3, width)
         return logits[..., :height, :width]  # (B, K, H, W)
+
+
+class Segmenter(EncoderDecoder):
+    """A plain ViT with any decoder of tokens (Segmenter, Strudel et al., ICCV 2021, section 3; SETR's decoders too).
+
+    Raises: ValueError: the decoder takes tokens of more depths than the encoder has, or has taps for.
+    """
+
+    encoder: ViTEncoder
+
+    def __init__(
+        self, encoder: ViTEncoder, decoder: LinearDecoder | MaskDecoder | SETRNaive | SETRPUP | SETRMLA
+    ) -> None:
+        encoder.tap(decoder.streams if isinstance(decoder, SETRMLA) else 1)
+        super().__init__(encoder, decoder)

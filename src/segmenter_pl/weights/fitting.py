@@ -133,9 +133,10 @@ def _fit_patch_embedding(weight: Tensor, vit: Any) -> Tensor:
 
 
 def require_finite(state: Mapping[str, Tensor], source: str) -> None:
-    """Raise a ValueError for tensors that hold no finite real numbers; `source` opens it."""
+    """Raise a ValueError for tensors without finite real numbers; `source` opens it. BatchNorm counts in integers."""
+    numbers = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     if odd := [
-        name for name, value in state.items() if not (value.is_floating_point() and value.float().isfinite().all())
+        name for name, value in numbers.items() if not (value.is_floating_point() and value.float().isfinite().all())
     ]:
         raise ValueError(
             f"{source} holds values that are not finite in {len(odd)} of {len(state)} tensors, the first is {odd[0]}: "
