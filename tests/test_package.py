@@ -26,7 +26,7 @@ def test_wheel_holds_every_module_and_configuration(tmp_path: Path) -> None:
     expected = {
         f"{home}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, home in homes.items()
-        for pattern in ("*.py", "*.yaml", "*.csv", "py.typed")
+        for pattern in ("*.py", "*.yaml", "*.csv", "*.html", "*.css", "*.js", "*.svg", "py.typed")
         for path in (ROOT / folder).rglob(pattern)
     }
     assert shipped == expected

@@ -13,10 +13,13 @@ from segmenter_pl.commands import (
     benchmark,
     browse,
     check,
+    compare,
     convert,
     dashboard,
     embeddings,
+    explore,
     export,
+    gallery,
     plot,
     predict,
     prepare,
@@ -37,6 +40,9 @@ app.add_typer(plot.app, name="plot")
 app.command(epilog=attention.EPILOG)(attention.attention)
 app.command("attention-distance", epilog=attention_distance.EPILOG)(attention_distance.attention_distance)
 app.command(epilog=embeddings.EPILOG)(embeddings.embeddings)
+app.command(epilog=explore.EPILOG)(explore.explore)
+app.command(epilog=compare.EPILOG)(compare.compare)
+app.command(epilog=gallery.EPILOG)(gallery.gallery)
 app.command(epilog=accuracy.EPILOG)(accuracy.accuracy)
 app.command(epilog=benchmark.EPILOG)(benchmark.benchmark)
 app.command(epilog=dashboard.EPILOG)(dashboard.dashboard)

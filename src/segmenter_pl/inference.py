@@ -108,7 +108,7 @@ def predict_bands(
     Raises: ValueError: the stride would leave pixels between windows, a scale is not positive, or the model's scores
         are not finite. TooLongError.
     """
-    yield from banded_scores(_views(model, image, **settings))
+    yield from banded_scores(views_of(model, image, **settings))
 
 
 @torch.inference_mode()
@@ -116,10 +116,10 @@ def predict_label_bands(
     model: SegmentationModel, image: Tensor, **settings: Unpack[Settings]
 ) -> Iterator[tuple[slice, slice, Tensor]]:
     """As `predict_bands`, with the class ids (rows, columns) int64 of the highest scores in place of the scores."""
-    yield from banded_labels(_views(model, image, **settings))
+    yield from banded_labels(views_of(model, image, **settings))
 
 
-def _views(
+def views_of(
     model: SegmentationModel,
     image: Tensor,
     *,
@@ -130,7 +130,8 @@ def _views(
     flip: bool = False,
     window_batch: int | None = None,
 ) -> list[View]:
-    """All versions of the picture, seen by the model."""
+    """Coarse logits of all versions of a picture, and how they are mixed to any of its pixels; arguments and errors as
+    `predict_bands`, in inference mode."""
     if not scales or min(scales) <= 0:
         raise ValueError(f"scales={tuple(scales)}: give one or more positive numbers")
     views: list[View] = []

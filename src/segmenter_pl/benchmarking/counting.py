@@ -38,10 +38,10 @@ def count(config: DictConfig, num_classes: int) -> Counts:
             OmegaConf.update(config, key, value)
     with torch.device("meta"):  # shapes without numbers: nothing is computed, however large the model
         model = build.build_model(config, num_classes)
-        picture = torch.empty(1, 3, config.dataset.crop, config.dataset.crop, dtype=torch.uint8)
+        pictures = torch.empty(2, 3, config.dataset.crop, config.dataset.crop, dtype=torch.uint8)  # BatchNorm wants two
     with torch.no_grad():
-        inference = _gflops(lambda: model.eval().coarse_logits(picture))
-    training = _gflops(lambda: model.train().coarse_logits(picture).sum().backward())
+        inference = _gflops(lambda: model.eval().coarse_logits(pictures)) / 2
+    training = _gflops(lambda: model.train().coarse_logits(pictures).sum().backward()) / 2
     return Counts(sum(p.numel() for p in model.parameters()), inference, training)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from segmenter_pl.benchmarking.measuring import TRAINING
 from segmenter_pl.benchmarking.plan import Variant
 from segmenter_pl.benchmarking.processes import Fitting, Job, TooLarge, ceiling_tflops, run
 from segmenter_pl.benchmarking.table import Speed
@@ -44,9 +45,20 @@ class Misfit:
     too_large: TooLarge
 
 
+def sizes_of(variant: Variant, mode: str, effort: Effort) -> list[int]:
+    """Batch sizes of a model in a mode, ascending. Raises ValueError where it can be measured with none of them."""
+    sizes = effort.sizes(variant.device)
+    possible = [size for size in sizes if mode != TRAINING or size >= variant.least_batch]
+    if not possible:
+        raise ValueError(
+            f"--batch {sizes[-1]}: {' '.join(variant.words)} is trained with {variant.least_batch} or more"
+        )
+    return possible
+
+
 def total(variants: Sequence[Variant], effort: Effort) -> int:
-    """Number of measurements if everything fits."""
-    return sum(len(effort.modes) * len(effort.sizes(one.device)) for one in variants)
+    """Number of measurements if everything fits. Raises: as `sizes_of`."""
+    return sum(len(sizes_of(one, mode, effort)) for one in variants for mode in effort.modes)
 
 
 def measured(variants: Sequence[Variant], effort: Effort, advance: Callable[[int], None]) -> Iterator[Speed | Misfit]:
@@ -58,7 +70,7 @@ def measured(variants: Sequence[Variant], effort: Effort, advance: Callable[[int
     for variant in variants:
         precision = str(variant.settings["trainer"]["precision"])
         for mode in effort.modes:
-            sizes = effort.sizes(variant.device)
+            sizes = sizes_of(variant, mode, effort)
             if precision not in ceilings:
                 ceilings[precision] = ceiling_tflops(_job(variant, mode, sizes, effort))
             done = 0

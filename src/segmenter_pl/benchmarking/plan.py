@@ -47,6 +47,11 @@ class Variant:
     published: Published | None
 
     @property
+    def least_batch(self) -> int:
+        """Pictures at once that training needs: two where maps of one cell are normalised over the batch."""
+        return 2 if self.settings["backbone"]["_target_"].endswith(".PyramidEncoder") else 1
+
+    @property
     def facts(self) -> dict[str, Any]:
         """Dataset, backbone, patch_size, decoder, crop and more, as `analysis.published.facts`."""
         return facts(Run(Path(), "", "", self.settings))

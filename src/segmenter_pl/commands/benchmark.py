@@ -44,7 +44,7 @@ segmenter benchmark --paper table3 trainer.precision=bf16-mixed --plot figure4.p
 segmenter benchmark --paper zoo-mmsegmentation
 """
 
-FIXED_BY_PAPER = ("backbone", "decoder", "dataset", "dataset.crop", "recipe", "experiment")
+FIXED_BY_PAPER = ("model", "backbone", "decoder", "dataset", "dataset.crop", "recipe", "experiment")
 
 
 def benchmark(

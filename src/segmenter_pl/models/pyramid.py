@@ -18,6 +18,10 @@ from segmenter_pl.weights.fitting import open_containers
 from segmenter_pl.weights.hub import hub_weights
 from segmenter_pl.weights.reading import read_file
 
+ONE_PICTURE = (
+    "this model normalises over the batch, also what it has pooled to one cell: give dataset.batch_size=2 or more for "
+    "each device"
+)
 HEADS = ("fc.", "head.", "classifier.")  # of classification
 
 
@@ -101,7 +105,11 @@ class PyramidEncoder(nn.Module):
         """Map RGB pictures (B, 3, H, W), 0…255 (uint8 or float), to maps (B, C, ~H/s, ~W/s), s = 1, 2, 4, …
 
         The first is the normalised picture itself; one that the network lacks has no channels.
+
+        Raises: ValueError for a single picture in training.
         """
+        if self.training and len(images) == 1:
+            raise ValueError(ONE_PICTURE)
         x = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
         height, width = (-(-side // self.width.stride) * self.width.stride for side in x.shape[-2:])
         if is_traced():

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from segmenter_pl.models.pyramid import Pyramid, require_baselines
+from segmenter_pl.models.pyramid import ONE_PICTURE, Pyramid, require_baselines
 
 
 class PyramidDecoder(nn.Module):
@@ -26,10 +26,7 @@ class PyramidDecoder(nn.Module):
     def forward(self, maps: list[Tensor], grid: tuple[int, int]) -> Tensor:
         """Map features (B, C, …) of a `PyramidEncoder` to logits (B, K, h, w)."""
         if self.training and len(maps[-1]) == 1:
-            raise ValueError(
-                "this decoder normalises over the batch, also what it pools to one cell: give "
-                "dataset.batch_size=2 or more for each device"
-            )
+            raise ValueError(ONE_PICTURE)
         coarse = self.head(self.decoder(maps))  # of the padded picture
         return coarse[..., : grid[0], : grid[1]]
 
