@@ -172,6 +172,21 @@ def test_classes_by_name_and_number(checkpoint: Path, model: Segmenter, photo: P
     assert (tmp_path / "photo/dec_layer0/cls_3_a-class-with-a-name-that-is-too-long-for-it/head0.png").exists()
 
 
+def test_layers_and_classes_come_together(checkpoint: Path, photo: Path, tmp_path: Path) -> None:
+    words = ("--layer", 1, "--layer", 0, "--layer", -1, "--x-patch", 2, "--y-patch", 1, "--head", "mean")
+    code, said, _ = run(checkpoint, photo, tmp_path / "a", *words)
+    assert (code, said.count("1 head, 9x6 patches"), "photo/overview.png" in said) == (0, 2, True)
+    together = pixels(tmp_path / "a/photo/overview.png")
+    tiles = [pixels(tmp_path / f"a/photo/enc_layer{layer}/patch_2_1/mean.png") for layer in (1, 0)]
+    framed = pixels(tmp_path / "a/photo/enc_layer1/patch_2_1/all.png")[30:75, 8:78]
+    for i, tile in enumerate([framed, *tiles]):
+        assert (together[30:75, 8 + 78 * i :][:, :70] == tile).all()
+    assert run(checkpoint, photo, tmp_path / "b", "--dec", "--cls", "--rollout")[0] == 0
+    assert pixels(tmp_path / "b/photo/overview.png").shape == (2 * 75 + 8, 4 * 78 + 8, 3)  # the picture and 5 classes
+    assert run(checkpoint, photo, tmp_path / "c", "--cls")[0] == 0
+    assert not (tmp_path / "c/photo/overview.png").exists()
+
+
 def test_rollout_of_a_class(checkpoint: Path, model: Segmenter, photo: Path, tmp_path: Path) -> None:
     words = ("--dec", "--layer", -1, "--class", "car", "--rollout", "--save-weights")
     assert run(checkpoint, photo, tmp_path, *words)[0] == 0
@@ -201,6 +216,10 @@ def test_a_video_of_frames(checkpoint: Path, tmp_path: Path) -> None:
         assert found == [side + side % 2 for side in size]
         assert (capture.get(cv2.CAP_PROP_FRAME_COUNT), capture.get(cv2.CAP_PROP_FPS)) == (3, 5)
         capture.release()
+    assert run(*words[:2], tmp_path / "gif", *words[3:], "--cls", "--head", 1, "--gif")[0] == 0
+    assert names(tmp_path / "gif") == {"in/enc_layer0/cls.gif"}
+    with Image.open(tmp_path / "gif/in/enc_layer0/cls.gif") as animation:
+        assert (animation.format, animation.n_frames, animation.size) == ("GIF", 3, (70, 45))
     (tmp_path / "in/1.png").write_bytes(b"no picture")
     code, said, told = run(checkpoint, tmp_path / "in", tmp_path / "less", "--video", "--cls")
     assert (code, "2 frames" in said, "frame left out" in told) == (1, True, True)
@@ -263,6 +282,8 @@ def test_inputs_that_are_no_picture_are_told(checkpoint: Path, photo: Path, tmp_
         (photo.parent, (), "is a folder: give one picture, or --video"),
         (photo.parent, ("--video", "--layout", "official"), "is a video: leave out --layout official"),
         (photo.parent, ("--video", "--save-weights"), "is a video: leave out --save-weights"),
+        (photo.parent, ("--video", "--layer", 0, "--layer", 1), "is a video: give one --layer, not 2"),
+        (photo, ("--gif",), "is a picture, and --gif is for videos"),
     ):
         code, _, told = run(checkpoint, image, out, *words)
         assert code == 1

@@ -26,13 +26,16 @@ def brute_force(
 
 @pytest.mark.parametrize(
     ("classes", "ignore"),
-    [(6, 255), (2, 255), (150, 255), (6, 6), (6, 3), (6, -100), (300, 300), (300, 855), (300, 856), (300, 32767)],
-)
+    [
+        (6, 255), (2, 255), (150, 255), (255, 255), (6, 6), (6, 3), (6, -100), (200, -100), (256, 256), (200, 300),
+        (300, 300), (300, 855), (300, 856), (300, 32767),
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_equals_brute_force(classes: int, ignore: int, deterministic: bool) -> None:
     rng = np.random.default_rng(0)
     metrics = SegmentationMetrics(classes, ignore)
-    dtype = np.uint8 if classes < 255 and ignore >= 0 else np.int32
+    dtype = np.uint8 if classes <= 255 and 0 <= ignore <= 255 else np.int32
     predictions, targets = [], []
     torch.use_deterministic_algorithms(deterministic)
     try:
@@ -79,6 +82,19 @@ def test_any_split_over_pictures_gives_the_same_bits() -> None:
         parts.update(p, t)
     assert torch.equal(whole.confusion, parts.confusion)
     assert torch.equal(whole.compute()["miou"], parts.compute()["miou"])
+
+
+def test_counts_beyond_what_float32_holds() -> None:
+    many = torch.zeros(4097, 4097, dtype=torch.uint8)  # 2^24 + 8193 pixels
+    metrics = SegmentationMetrics(2)
+    metrics.update(many, many)
+    assert metrics.confusion.tolist() == [[4097**2, 0], [0, 0]]
+
+
+def test_a_picture_without_pixels_counts_nothing() -> None:
+    metrics = SegmentationMetrics(2)
+    metrics.update(torch.zeros(0, 5, dtype=torch.long), torch.zeros(0, 5, dtype=torch.long))
+    assert metrics.confusion.tolist() == [[0, 0], [0, 0]]
 
 
 def test_shapes_must_agree() -> None:

@@ -87,6 +87,17 @@ def test_predictions_shows_overlays_worst_pictures_and_calibration(runs: Path, m
     assert f"{scores[0].name}: mIoU {scores[0].miou:.4f}" in said
 
 
+def test_attention_shows_maps_distances_and_embeddings(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.utime(runs / "deep/seed-0/checkpoints/best.ckpt", (2e9 + 1, 2e9 + 1))  # the newest
+    monkeypatch.setenv("SEGMENTER_PICTURE", "3")
+    monkeypatch.setenv("SEGMENTER_PIXEL", "100 20")
+    outputs = executed("03_attention.ipynb", runs, monkeypatch)
+    # Patches of 16 pixels of a picture that is seen at twice its 128 pixels.
+    assert "deep/seed-0/checkpoints/best.ckpt: 2 layers; val_003, patch 12, 2 of 16x16" in streams(outputs)
+    assert sum("image/jpeg" in one.get("data", {}) for one in outputs) == 4
+    assert sum("image/png" in one.get("data", {}) for one in outputs) == 3
+
+
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_outputs_are_stripped(path: Path) -> None:
     content = json.loads(path.read_text())
@@ -167,10 +178,10 @@ def test_a_survey_sorts_and_calibrates(seen: tuple[Predictor, SegmentationDatase
     assert [score.miou for score in scores] == sorted(score.miou for score in scores)
     alone = [inspect(predictor, pictures, index) for index in range(10)]
     assert {score.name: score.miou for score in scores} == {one.name: one.miou for one in alone}
-    sure = np.concatenate([one.confidence.ravel() for one in alone]).astype(float)
+    sure = np.concatenate([one.confidence.ravel() for one in alone])
     hits = np.concatenate([(one.labels == one.truth).ravel() for one in alone])
-    bins = np.clip(np.ceil(sure * 15).astype(int) - 1, 0, 14)
-    gaps = [abs((hits[bins == k] - sure[bins == k]).sum()) for k in range(15)]
+    bins = np.clip(np.ceil(sure * 15).astype(int) - 1, 0, 14)  # in float32, which decides at the edges
+    gaps = [abs((hits[bins == k] - sure[bins == k].astype(float)).sum()) for k in range(15)]
     assert float(calibration["error"]) == pytest.approx(sum(gaps) / sure.size, abs=1e-6)
 
 

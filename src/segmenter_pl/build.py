@@ -22,6 +22,7 @@ from segmenter_pl.callbacks import AtomicCheckpointIO, Recorder
 from segmenter_pl.data.balance import CLASS_WEIGHTS
 from segmenter_pl.data.sampling import check_batch_size
 from segmenter_pl.guard import Guard
+from segmenter_pl.models import EncoderDecoder, PyramidEncoder
 from segmenter_pl.optim import parameter_groups
 from segmenter_pl.report import versions
 from segmenter_pl.sharding import ShardedTask
@@ -62,7 +63,11 @@ def build_model(config: DictConfig, num_classes: int) -> Any:
     """Encoder, decoder for K = `num_classes`, and the model that joins them."""
     encoder = instantiate(config.backbone, _convert_="all")
     decoder = instantiate(config.decoder, width=encoder.width, num_classes=num_classes, _convert_="all")
-    model = instantiate(config.model, encoder=encoder, decoder=decoder, _convert_="all")
+    # backbone=resnest101 decoder=deeplabv3plus are enough, without model=deeplabv3plus_resnest101
+    if isinstance(encoder, PyramidEncoder):
+        model: Any = EncoderDecoder(encoder, decoder)
+    else:
+        model = instantiate(config.model, encoder=encoder, decoder=decoder, _convert_="all")
     if config.compile:
         for part in model.children():
             part.compile()  # in place: the names in checkpoints stay as they are

@@ -1,6 +1,6 @@
 """The work of `segmenter attention`: from pictures to maps to files."""
 
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from segmenter_pl.analysis.attention import number_of_heads, read_attention, require_attention
+from segmenter_pl.analysis.attention_drawing import marked, sheet
 from segmenter_pl.analysis.attention_measures import rollout_maps
 from segmenter_pl.analysis.attention_queries import (
     Query,
@@ -19,12 +20,17 @@ from segmenter_pl.analysis.attention_queries import (
     pixel_query,
 )
 from segmenter_pl.analysis.seen import Seen, enough_memory
-from segmenter_pl.commands.attention_written import Style, file_name, write_official, write_overlays
+from segmenter_pl.commands.attention_written import (
+    Style,
+    Tile,
+    file_name,
+    save_png,
+    write_official,
+    write_overlays,
+)
 from segmenter_pl.commands.inputs import Job
-from segmenter_pl.files import fresh
 from segmenter_pl.pictures import RGB, read_rgb
 from segmenter_pl.predictor import Predictor
-from segmenter_pl.video import FrameFiles, Frames, VideoError, VideoFile, VideoSink
 
 
 class Looking:
@@ -74,63 +80,42 @@ class Looking:
         chosen = [self.style.chosen(one) for one in maps]
         return torch.stack([torch.from_numpy(one) for one in chosen]).numpy()
 
-    def picture(self, job: Job, out: Path, *, official: bool) -> str:
-        """Look at one picture and write its files; returns what to say."""
-        assert isinstance(job.source, Path)
-        seen = self.seen(read_rgb(job.source))
+    def write(self, seen: Seen, name: str, out: Path, *, official: bool) -> tuple[str, list[Tile]]:
+        """Look at one picture and write its files; returns what to say, and the titled overlays."""
         queries = self.queries(seen)
-        folder = out / job.name.stem / self.style.name
+        folder = out / name / self.style.name
         encoder = self.model.encoder
         statistics = encoder.pixel_mean.flatten().cpu().numpy(), encoder.pixel_std.flatten().cpu().numpy()
+        tiles: list[Tile] = []
         for query, maps in zip(queries, self.maps(seen, queries), strict=True):
             if official:
                 write_official(seen, query, maps, self.style, out, statistics)
             else:
-                write_overlays(seen, query, maps, self.style, folder / file_name(query))
-        return f"{self._told(seen, queries)} → {out / self.style.name if official else folder}"
+                tiles += write_overlays(seen, query, maps, self.style, folder / file_name(query))
+        return f"{self.told(seen, queries)} → {out / self.style.name if official else folder}", tiles
 
-    def film(self, job: Job, out: Path, fps: float) -> tuple[str, list[str]]:
-        """A video for each query; returns what to say, and what was wrong with the frames.
-
-        Of one head the frames are overlays, of several ones sheets. Ctrl-C keeps what is written.
-        """
-        if isinstance(job.source, tuple):
-            frames: Frames = FrameFiles(job.source, fps)
-        else:
-            frames = VideoFile(job.source if isinstance(job.source, int) else str(job.source), fps)
-        folder = out / job.name.stem / self.style.name
-        faults, told, count = frames.faults, "", 0
-        try:
-            with ExitStack() as stack:
-                sinks: dict[str, VideoSink] = {}
-                try:
-                    for rgb in frames:
-                        told = self._frame(rgb, folder, frames.rate, sinks, stack)
-                        count += 1
-                except KeyboardInterrupt:
-                    faults = [*faults, f"interrupted after {count} frames"]
-                if not count:
-                    raise VideoError("; ".join([f"{job}: it holds no frame that can be read", *faults]))
-        finally:
-            frames.close()
-        return f"{count} frames: {told} → {folder}", faults
-
-    def _frame(self, rgb: RGB, folder: Path, rate: float, sinks: dict[str, VideoSink], stack: ExitStack) -> str:
-        """Write a frame of each query's video, the first into a new file; returns what is shown."""
-        seen = self.seen(rgb)
-        queries = self.queries(seen)
-        for query, maps in zip(queries, self.maps(seen, queries), strict=True):
-            name = f"{file_name(query)}.mp4"
-            if name not in sinks:
-                path = stack.enter_context(fresh(folder / name))
-                sinks[name] = stack.enter_context(VideoSink(path, rate))
-            overlays = self.style.overlays(seen, query, maps)
-            sinks[name].write(overlays[0] if len(overlays) == 1 else self.style.sheet(seen, query, overlays))
-        return self._told(seen, queries)
-
-    def _told(self, seen: Seen, queries: list[Query]) -> str:
+    def told(self, seen: Seen, queries: list[Query]) -> str:
+        """What is shown."""
         height, width = seen.grid
         who = queries[0].title if len(queries) == 1 else f"{len(queries)} classes"
         heads = "rollout" if self.style.rollout else f"{len(self.style.heads)} head{'s'[: len(self.style.heads) > 1]}"
         merging = ", token merging off" if self.model.encoder.merging is not None else ""
         return f"{self.style.name}, {who}, {heads}, {width}x{height} patches{merging}"
+
+
+def picture(lookings: Sequence[Looking], job: Job, out: Path, *, official: bool) -> str:
+    """Look at one picture in one or several layers and write its files; returns what to say.
+
+    Several overlays of different layers or classes also come together, as overview.png.
+    """
+    assert isinstance(job.source, Path)
+    seen = lookings[0].seen(read_rgb(job.source))
+    queries = lookings[0].queries(seen)
+    done = [looking.write(seen, job.name.stem, out, official=official) for looking in lookings]
+    said = [one for one, _ in done]
+    if not official and len(lookings) * len(queries) > 1:
+        path = out / job.name.stem / "overview.png"
+        shown = (job.name.name, marked(seen.rgb, seen, queries[0].patch))
+        save_png(sheet([shown, *(tile for _, tiles in done for tile in tiles)]), path)
+        said.append(f"all of them → {path}")
+    return "\n".join(said)

@@ -16,6 +16,8 @@ Examples:
 
 segmenter attention best.ckpt photo.jpg out --layer -1 --pixel 320 200
 
+segmenter attention best.ckpt photo.jpg out --layer 1 --layer 4 --layer 8 --layer 11 --pixel 320 200 --head mean
+
 segmenter attention best.ckpt photo.jpg out --layer 11 --cls --head mean --cmap inferno
 
 segmenter attention best.ckpt photo.jpg out --dec --layer 1 --class car --class road
@@ -33,7 +35,7 @@ def attention(
     image: a.Image,
     out: a.Out,
     encoder: a.Encoder = True,
-    layer_id: a.LayerId = 0,
+    layer_id: a.LayerId = None,
     head: a.Head = None,
     rollout: a.Rollout = False,
     x_patch: a.XPatch = None,
@@ -50,12 +52,13 @@ def attention(
     device: o.Device = None,
     video: o.Video = False,
     fps: o.Fps = 25.0,
+    gif: a.Gif = False,
 ) -> None:
     """Show what a patch, the class token or a class attends to, in any layer and head.
 
     The model sees the whole picture at once, brought to the training's short side. OUT/NAME/LAYER/WHO/ gets an overlay
-    for each head and all.png with all of them; a video gives OUT/NAME/LAYER/WHO.mp4. The colours of each map span its
-    own weights.
+    for each head and all.png with all of them; of several layers or classes OUT/NAME/overview.png has everything. A
+    video gives OUT/NAME/LAYER/WHO.mp4. The colours of each map span its own weights.
     """
     from segmenter_pl.faults import explained
 
@@ -67,12 +70,12 @@ def attention(
         )  # fmt: skip
         length = o.short_side(short_side)
         job = _job(image, out, video)
-        if job.video and (official or save_weights):
-            raise ValueError(f"{job} is a video: leave out {'--layout official' if official else '--save-weights'}")
+        layers = list(dict.fromkeys(layer_id or [0]))
+        _require_fitting(job, layers, official=official, save_weights=save_weights, gif=gif)
         who = {"cls": cls, "classes": classes, "pixel": pixel, "patch": (x_patch or 0, y_patch or 0)}
-        look = {"layer_id": layer_id, "heads": head or [], "rollout": rollout, "encoder": encoder}
+        look = {"layers": layers, "heads": head or [], "rollout": rollout, "encoder": encoder}
         style = {"cmap": cmap, "alpha": alpha, "clip": clip, "weights": save_weights}
-        said, faults = _work(checkpoint, job, out, who, look, style, (length, device), official, fps)
+        said, faults = _work(checkpoint, job, out, who, look, style, (length, device), official, (fps, gif))
     print(said)
     if faults:
         typer.echo("\n  ".join(["Not read to the end:", *faults]), err=True)
@@ -95,6 +98,16 @@ def _job(image: str, out: Path, video: bool) -> "Job":
     return found.jobs[0]
 
 
+def _require_fitting(job: "Job", layers: list[int], *, official: bool, save_weights: bool, gif: bool) -> None:
+    """Raises ValueError where options do not fit a picture or a video."""
+    if job.video and (official or save_weights):
+        raise ValueError(f"{job} is a video: leave out {'--layout official' if official else '--save-weights'}")
+    if job.video and len(layers) > 1:
+        raise ValueError(f"{job} is a video: give one --layer, not {len(layers)}")
+    if gif and not job.video:
+        raise ValueError(f"{job} is a picture, and --gif is for videos: leave it out")
+
+
 def _work(
     checkpoint: Path,
     job: "Job",
@@ -104,18 +117,21 @@ def _work(
     style: dict[str, Any],
     seeing: tuple[int | str | None, str | None],
     official: bool,
-    fps: float,
+    film_as: tuple[float, bool],
 ) -> tuple[str, list[str]]:
     """Load the model, look, write; returns what to say, and what was wrong with a video."""
     from segmenter_pl.analysis.attention_drawing import require_color_map
 
     require_color_map(style["cmap"])
     from segmenter_pl.checkpoint import load_segmenter
-    from segmenter_pl.commands.attending import Looking
+    from segmenter_pl.commands.attending import Looking, picture
+    from segmenter_pl.commands.filming import film
     from segmenter_pl.predictor import Predictor
 
     predictor = Predictor(load_segmenter(checkpoint), short_side=seeing[0], device=seeing[1])  # type: ignore[arg-type]
-    looking = Looking(predictor, who, look, style)
+    lookings = [Looking(predictor, who, {**look, "layer_id": layer}, style) for layer in look["layers"]]
     if job.video:
-        return looking.film(job, out, fps)
-    return looking.picture(job, out, official=official), []
+        fps, gif = film_as
+        return film(lookings[0], job, out, fps, ".gif" if gif else ".mp4")
+    lookings = list({looking.style.layer: looking for looking in lookings}.values())  # -1 may have been named twice
+    return picture(lookings, job, out, official=official), []

@@ -25,7 +25,14 @@ Out = Annotated[Path, Argument(metavar="OUT", help="Folder for the results.")]
 Encoder = Annotated[bool, Option("--enc/--dec", help="Layers of the encoder, or of the mask decoder.",
                                  rich_help_panel=WHERE)]  # fmt: skip
 LayerId = Annotated[
-    int, Option("--layer-id", "--layer", help="Its number from 0; -1 is the last.", rich_help_panel=WHERE)
+    list[int] | None,
+    Option(
+        "--layer-id",
+        "--layer",
+        help="Its number from 0, by default 0; -1 is the last. May be repeated.",
+        show_default=False,
+        rich_help_panel=WHERE,
+    ),
 ]
 Head = Annotated[
     list[str] | None,
@@ -101,6 +108,7 @@ SaveWeights = Annotated[
     bool,
     Option("--save-weights", help="Also weights.npz: the weights of patches as numbers.", rich_help_panel=RESULTS),
 ]
+Gif = Annotated[bool, Option("--gif", help="Of a video: GIFs in place of MP4s.", rich_help_panel=RESULTS)]
 
 
 def require_agreeing(

@@ -18,6 +18,8 @@ from segmenter_pl.analysis.seen import Seen
 from segmenter_pl.files import fresh
 from segmenter_pl.visualize import Picture
 
+Tile = tuple[str, Picture]  # with a title
+
 
 @dataclass(frozen=True)
 class Style:
@@ -71,15 +73,20 @@ def file_name(query: Query) -> str:
     return f"cls_{query.number}_{title}"
 
 
-def write_overlays(seen: Seen, query: Query, maps: NDArray, style: Style, folder: Path) -> None:
-    """`all.png`, an overlay of the picture's size for each map (A, h, w), and `weights.npz` where it is wanted."""
+def write_overlays(seen: Seen, query: Query, maps: NDArray, style: Style, folder: Path) -> list[Tile]:
+    """`all.png`, an overlay of the picture's size for each map (A, h, w), and `weights.npz` where it is wanted.
+
+    Returns: the overlays, with titles that tell them from those of other layers and queries.
+    """
     overlays = style.overlays(seen, query, maps)
-    _save(style.sheet(seen, query, overlays), folder / "all.png")
+    save_png(style.sheet(seen, query, overlays), folder / "all.png")
     for name, overlay in zip(style.head_names(), overlays, strict=True):
-        _save(overlay, folder / f"{name}.png")
+        save_png(overlay, folder / f"{name}.png")
     if style.weights:
         with fresh(folder / "weights.npz") as temporary:
             np.savez(temporary, weights=maps, heads=np.array(style.head_names()), query=query.title)
+    titles = [f"{style.name}: {query.title}, {name}".removesuffix(", rollout") for name in style.head_names()]
+    return list(zip(titles, overlays, strict=True))
 
 
 def write_official(
@@ -95,15 +102,16 @@ def write_official(
     height, width = seen.image.shape[-2:]
     for head, one in zip(style.heads, maps, strict=True):
         big = colored(one, style.cmap).repeat(seen.patch_size, 0).repeat(seen.patch_size, 1)[:height, :width]
-        _save(big, folder / f"{style.name}_attn-head{head}{ending}.png")
+        save_png(big, folder / f"{style.name}_attn-head{head}{ending}.png")
     if query.patch is not None:
         x, y = (place * seen.patch_size for place in query.patch)
         values = (seen.image[0].permute(1, 2, 0).cpu().numpy() - statistics[0]) / statistics[1]  # (H', W', 3)
         values = (values - values.min()) / max(values.max() - values.min(), 1e-5)
         values[y : y + seen.patch_size, x : x + seen.patch_size] = (1, 0, 0)
-        _save((255 * values + 0.5).clip(0, 255).astype(np.uint8), folder / "input_img.png")
+        save_png((255 * values + 0.5).clip(0, 255).astype(np.uint8), folder / "input_img.png")
 
 
-def _save(picture: Picture, path: Path) -> None:
+def save_png(picture: Picture, path: Path) -> None:
+    """Write a picture."""
     with fresh(path) as temporary:
         Image.fromarray(picture).save(temporary, format="PNG")

@@ -38,7 +38,7 @@ def predict_all(plan: Plan, predictor: Predictor, style: Style, video: VideoSett
 
     It ends early where nothing more can be written, because the disk is full or read-only.
     """
-    with _progress() as bar:
+    with progress_bar() as bar:
         task = bar.add_task("", total=len(plan))
         for number, (job, paths) in enumerate(plan, start=1):
             bar.update(task, description=job.name.name)
@@ -128,8 +128,8 @@ def _said(error: Exception) -> str:
     return text
 
 
-def _progress() -> Progress:
-    """On a terminal only."""
+def progress_bar() -> Progress:
+    """On standard error, and only if that is a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -150,13 +150,15 @@ def sizes_of(state: Mapping[str, Tensor], source: str) -> Sizes:
     return sizes
 
 
-def require_plain(model: EncoderDecoder, source: str) -> Segmenter:
-    """The model, if it is one that all implementations have: a plain ViT with a linear decoder or the mask decoder.
-
-    Raises: ValueError for any other, also where its tensors are those of a plain one, but it computes something else.
-    """
+def require_segmenter(model: EncoderDecoder, source: str) -> Segmenter:
+    """The model, if it is the paper's: a ViT with the linear or the mask decoder. Raises ValueError for others."""
     if not isinstance(model, Segmenter) or not isinstance(model.decoder, LinearDecoder | MaskDecoder):
         raise ValueError(f"{source} has no {model.title}: only Segmenter with the linear decoder or the mask decoder")
+    return model
+
+
+def require_plain(model: Segmenter, source: str) -> None:
+    """Raise ValueError for a model whose tensors are those of a plain one, but which computes something else."""
     heads = max(1, model.encoder.width // 64)
     if model.encoder.width < 64:
         raise ValueError(
@@ -173,7 +175,6 @@ def require_plain(model: EncoderDecoder, source: str) -> Segmenter:
     if model.encoder.merging is not None:
         kept = model.encoder.merging.keep
         raise ValueError(f"{source} cannot merge tokens: only a model with backbone.token_merging.keep=1, not {kept}")
-    return model
 
 
 def check_sizes(source: str, **sizes: int) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from segmenter_pl.interop.blueprint import Blueprint, require_plain, sizes_of
+from segmenter_pl.interop.blueprint import Blueprint, require_plain, require_segmenter, sizes_of
 from segmenter_pl.models import ModelSpec
 from segmenter_pl.weights.fitting import open_containers
 from segmenter_pl.weights.names import MMSEG
@@ -55,8 +55,9 @@ def _classes(meta: Mapping[str, Any], count: int) -> tuple[Any, Any]:
 
 def write_mmseg(blueprint: Blueprint) -> dict[str, Any]:
     """What MMSegmentation loads. Raises: ValueError for parts that it does not have."""
-    model = require_plain(blueprint.build(), MMSEG.source)
+    model = require_segmenter(blueprint.build(), MMSEG.source)
     state, sizes = MMSEG.theirs(blueprint.state), sizes_of(blueprint.state, blueprint.source)
+    require_plain(model, MMSEG.source)
     if any(block.attn.num_heads != sizes.width // 64 for block in model.encoder.vit.blocks):
         raise ValueError(
             "a checkpoint for MMSegmentation does not tell the attention heads: one per 64 channels is meant"

@@ -9,7 +9,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from segmenter_pl.interop.blueprint import Blueprint, check_sizes, require_plain
+from segmenter_pl.interop.blueprint import Blueprint, check_sizes, require_plain, require_segmenter
 from segmenter_pl.models import MaskDecoder, ModelSpec, Segmenter
 from segmenter_pl.weights.names import OFFICIAL
 from segmenter_pl.weights.reading import LONGEST, read_file
@@ -114,12 +114,13 @@ def write_official(blueprint: Blueprint) -> tuple[dict[str, Any], str]:
 
     Raises: ValueError for a model that the official code cannot build.
     """
-    model = require_plain(blueprint.build(), OFFICIAL.source)
+    model = require_segmenter(blueprint.build(), OFFICIAL.source)
     if "decoder.mask_norm.log_scale" in blueprint.state:
         raise ValueError("the official code has no decoder.mask_norm=scale: only a LayerNorm over the classes")
     state = OFFICIAL.theirs(blueprint.state)
     if "encoder.patch_embed.proj.bias" not in state:
         raise ValueError("the official code cannot leave the bias of the patch embedding out: convert to mmseg instead")
+    require_plain(model, OFFICIAL.source)
     distilled = "encoder.dist_token" in state
     for head in ("head", "head_dist") if distilled else ("head",):
         state[f"encoder.{head}.weight"] = torch.zeros(IMAGENET, model.encoder.width)

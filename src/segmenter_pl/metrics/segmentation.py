@@ -1,16 +1,20 @@
 """mIoU and accuracies from one confusion matrix over the whole dataset."""
 
+import cv2
 import torch
 from torch import Tensor
 from torchmetrics import Metric
 
 PART = 2**18  # pixels at a time on a CPU: what is made of them stays in the cache
+BYTES_PART = 2**20  # of a byte each; below 2^24, up to which OpenCV's float32 counts are exact
+BYTE = 256  # values of a uint8
 
 
 def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_index: int) -> Tensor:
     """Confusion matrix (K, K) int64 of some pixels; rows: truth, columns: prediction.
 
-    It counts with `torch.bincount` itself: torchmetrics' own fallback for deterministic mode needs pixels × K² memory.
+    It counts by itself: torchmetrics' own fallback for deterministic mode needs pixels × K² memory. Labels told apart
+    by their last 8 bits, the usual case, are counted on a CPU as bytes, all others by `torch.bincount`.
 
     Args:
         prediction: class ids 0…K-1, any shape and integer type.
@@ -21,22 +25,33 @@ def count_cells(prediction: Tensor, target: Tensor, num_classes: int, ignore_ind
     """
     if prediction.shape != target.shape:
         raise ValueError(f"prediction is {tuple(prediction.shape)} but target is {tuple(target.shape)}")
-    part = PART if target.device.type == "cpu" else max(target.numel(), 1)
-    cells = torch.zeros(num_classes**2, dtype=torch.int64, device=target.device)
+    count, part = _counted, max(target.numel(), 1)
+    if target.device.type == "cpu":
+        count, part = (_counted_bytes, BYTES_PART) if num_classes <= ignore_index % BYTE else (_counted, PART)
+    cells = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=target.device)
     for truth, found in zip(target.flatten().split(part), prediction.flatten().split(part), strict=True):
-        cells += _counted(truth, found, num_classes, ignore_index)
-    return cells.view(num_classes, num_classes)
+        if len(truth):
+            cells += count(truth, found, num_classes, ignore_index)
+    return cells
+
+
+def _counted_bytes(truth: Tensor, prediction: Tensor, k: int, ignore_index: int) -> Tensor:
+    """As `_counted`, where the last 8 bits of `ignore_index` are those of no class."""
+    pair = [labels.to(torch.uint8).numpy() for labels in (truth, prediction)]
+    # All 256 × 256 values: OpenCV has a faster way for them than for K × K, which ignored pixels would fall out of.
+    cells = cv2.calcHist(pair, [0, 1], None, [BYTE, BYTE], [0, BYTE, 0, BYTE])
+    return torch.from_numpy(cells)[:k, :k].to(torch.int64)
 
 
 def _counted(truth: Tensor, prediction: Tensor, k: int, ignore_index: int) -> Tensor:
-    """Pixels (N,) by truth · K + prediction, (K²,)."""
+    """Pixels (N,) by truth and prediction, (K, K)."""
     truth = truth.to(torch.int32, copy=True)
     # Ignored pixels have a row of their own that is cut off, the one of their label if that is near: cheaper than
     # gathering the valid ones, and than moving them.
     rows = ignore_index + 1 if k <= ignore_index < 2 * k + 256 else k + 1
     if rows == k + 1 != ignore_index + 1:
         truth = torch.where(truth == ignore_index, k, truth)
-    return torch.bincount(truth.mul_(k).add_(prediction), minlength=rows * k)[: k * k]
+    return torch.bincount(truth.mul_(k).add_(prediction), minlength=rows * k)[: k * k].view(k, k)
 
 
 def confusion_scores(confusion: Tensor) -> dict[str, Tensor]:
