@@ -6,7 +6,18 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent / "src"))
 
-dependencies = ["torch", "timm", "numpy", "PIL", "yaml", "safetensors", "huggingface_hub", "requests", "rich"]
+dependencies = [
+    "torch",
+    "timm",
+    "numpy",
+    "omegaconf",
+    "PIL",
+    "yaml",
+    "safetensors",
+    "huggingface_hub",
+    "requests",
+    "rich",
+]
 
 
 def segmenter(path: str, **options: Any) -> Any:

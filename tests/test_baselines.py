@@ -12,7 +12,7 @@ from segmenter_pl import Predictor, load_segmenter
 from segmenter_pl.analysis.attention import require_attention
 from segmenter_pl.analysis.embeddings import class_embeddings
 from segmenter_pl.analysis.settings import overrides
-from segmenter_pl.build import plain
+from segmenter_pl.build import build_trainer, plain
 from segmenter_pl.checkpoint import read_checkpoint
 from segmenter_pl.cli import app
 from segmenter_pl.eval import evaluate
@@ -71,6 +71,12 @@ def test_what_only_a_segmenter_has_is_refused(finished: tuple[Path, float], tmp_
     )
     assert result.exit_code == 1
     assert "encoder is no plain ViT" in result.stderr
+
+
+def test_one_picture_a_device_is_refused_before_training(tmp_path: Path) -> None:
+    model = ("model=deeplabv3plus_resnest101", *SMALL, "dataset.batch_size=1")
+    with pytest.raises(ValueError, match=r"dataset.batch_size=1: .*batch_size=2 or more for each device"):
+        build_trainer(configured("train", *model, *QUIET, f"run_dir={tmp_path}"))
 
 
 def test_a_run_is_called_by_its_options(finished: tuple[Path, float]) -> None:

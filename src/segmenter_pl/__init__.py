@@ -22,6 +22,7 @@ _HOMES = {
     "create_segmenter": "factory",
     "predict_labels": "inference",
     "predict_logits": "inference",
+    "EncoderDecoder": "models",
     "LinearDecoder": "models",
     "MaskDecoder": "models",
     "SegmentationModel": "models",
@@ -31,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "EncoderDecoder",
     "LinearDecoder",
     "MaskDecoder",
     "Predictor",

@@ -23,6 +23,7 @@ from segmenter_pl.data.balance import CLASS_WEIGHTS
 from segmenter_pl.data.sampling import check_batch_size
 from segmenter_pl.guard import Guard
 from segmenter_pl.models import EncoderDecoder, PyramidEncoder
+from segmenter_pl.models.pyramid import ONE_PICTURE
 from segmenter_pl.optim import parameter_groups
 from segmenter_pl.report import versions
 from segmenter_pl.sharding import ShardedTask
@@ -171,6 +172,8 @@ def build_trainer(config: DictConfig, extra: Sequence[Callback] = ()) -> Trainer
         _convert_="all",
     )
     check_batch_size(config.dataset.batch_size, trainer.world_size)  # once, before processes are started
+    if config.backbone._target_.endswith(".PyramidEncoder") and config.dataset.batch_size < 2 * trainer.world_size:
+        raise ValueError(f"dataset.batch_size={config.dataset.batch_size}: {ONE_PICTURE}")
     return trainer
 
 

@@ -8,6 +8,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from segmenter_pl.factory import create_segmenter
 from segmenter_pl.models import DeepLabV3PlusDecoder, EncoderDecoder, PyramidEncoder, UPerNetDecoder
 
 smp = pytest.importorskip("segmentation_models_pytorch", reason="the extra `baselines` is not installed")
@@ -55,6 +56,14 @@ def require_equal(ours: EncoderDecoder, theirs: torch.nn.Module) -> None:
         padded[:, :, :height, :width] = (images - ours.encoder.pixel_mean) / ours.encoder.pixel_std
         expected = theirs(padded)[..., : -(-height // 4), : -(-width // 4)]
         torch.testing.assert_close(ours.coarse_logits(images), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_name_is_enough() -> None:
+    with torch.device("meta"):
+        model = create_segmenter("resnest101", "deeplabv3plus", num_classes=19)
+    assert type(model) is EncoderDecoder
+    # The count of the library's own DeepLabV3Plus("tu-resnest101e", classes=19).
+    assert sum(p.numel() for p in model.parameters()) == 49_400_195
 
 
 def test_weights_from_a_file_are_timms_own(tmp_path: Path) -> None:
