@@ -21,6 +21,7 @@ from PIL import Image
 from segmenter_pl import build
 from segmenter_pl import eval as evaluation
 from segmenter_pl import train as training
+from segmenter_pl.choices import choices
 from segmenter_pl.faults import HINT, OURS, TRACE, check_overrides, explained
 from segmenter_pl.models import ViTEncoder
 from tests.test_train import TINY, configured
@@ -494,6 +495,8 @@ def test_as_a_process(tmp_path: Path) -> None:
         [sys.executable, "-c", code, "decoder=masc"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 1
-    expected = "Error: decoder=masc: there is no such option; did you mean mask?; there is linear, mask"
+    expected = (
+        f"Error: decoder=masc: there is no such option; did you mean mask?; there is {', '.join(choices('decoder'))}"
+    )
     assert done.stderr.splitlines() == [expected, HINT]
     assert not list(tmp_path.rglob("*.yaml"))
