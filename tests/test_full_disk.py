@@ -58,7 +58,7 @@ def scenario(name: str, folder: Path) -> None:
     print("as expected")
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "log"])
+@pytest.mark.parametrize("name", ["checkpoint", pytest.param("log", marks=pytest.mark.slow)])
 def test_full_disk_while_writing(name: str, tmp_path: Path) -> None:
     private = ["unshare", "--map-root-user", "--mount"]
     if sys.platform != "linux" or subprocess.run([*private, "true"], check=False).returncode:

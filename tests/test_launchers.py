@@ -11,7 +11,8 @@ from tests.starting import QUIET, SMALL, column, free_port, start, wait_for
 from tests.test_commands import TINY, run
 
 
-@pytest.mark.parametrize("trainer", ["ddp", pytest.param("fsdp", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ddp", "fsdp"])
 def test_torchrun_on_two_nodes_is_one_run(tmp_path: Path, trainer: str) -> None:
     """Two nodes are two launches of torchrun; both find the run, continue it, and find it finished."""
     port = free_port()

@@ -240,7 +240,7 @@ slow = pytest.mark.slow
     [
         ("torchscript", 0.6),
         ("torchscript", 0.25),
-        ("onnx", 0.6),
+        pytest.param("onnx", 0.6, marks=slow),
         pytest.param("onnx", 0.25, marks=slow),
         pytest.param("torch-export", 0.6, marks=slow),
         pytest.param("torch-export", 0.25, marks=slow),

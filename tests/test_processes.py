@@ -94,6 +94,7 @@ def drawing(tmp_path: Path) -> dict[str, str]:
 SWEEP = ("-m", "hydra/sweeper=drawing", *SMALL, "trainer.max_steps=1", "trainer.limit_val_batches=1")
 
 
+@pytest.mark.slow
 def test_a_sweep_over_processes_stays_in_one_directory(tmp_path: Path, drawing: dict[str, str]) -> None:
     """Each job starts its own processes, which get what the sweeper has drawn and the directory of the job."""
     ran = run("train.py", *SWEEP, "seed=0,1", *TWO, runs=tmp_path / "runs", environment=drawing)
@@ -107,6 +108,7 @@ def test_a_sweep_over_processes_stays_in_one_directory(tmp_path: Path, drawing: 
     assert len(metrics(tmp_path / "runs")) == 2
 
 
+@pytest.mark.slow
 def test_a_sweeper_that_draws_in_each_process_is_refused(tmp_path: Path, drawing: dict[str, str]) -> None:
     launch = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
     ran = run(*launch, "train.py", *SWEEP, *TWO, runs=tmp_path / "runs", environment=drawing)
