@@ -17,6 +17,7 @@ from segmenter_pl.checkpoint import read_checkpoint
 from segmenter_pl.cli import app
 from segmenter_pl.eval import evaluate
 from segmenter_pl.export.convert import convert
+from segmenter_pl.export.graphs import export_graph
 from segmenter_pl.export.pretrained import save_pretrained
 from segmenter_pl.models import EncoderDecoder, Segmenter
 from segmenter_pl.train import train
@@ -71,6 +72,12 @@ def test_what_only_a_segmenter_has_is_refused(finished: tuple[Path, float], tmp_
     )
     assert result.exit_code == 1
     assert "encoder is no plain ViT" in result.stderr
+
+
+def test_its_graph_serves_pictures_of_other_sizes(finished: tuple[Path, float], tmp_path: Path) -> None:
+    model = load_segmenter(finished[0] / "checkpoints/best.ckpt")
+    assert export_graph(model, tmp_path / "model.pt", "torchscript") < 1e-4  # over four sizes
+    assert (tmp_path / "model.pt").is_file()
 
 
 def test_one_picture_a_device_is_refused_before_training(tmp_path: Path) -> None:

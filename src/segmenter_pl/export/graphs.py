@@ -14,7 +14,7 @@ from torch import Tensor
 
 from segmenter_pl.export.portable import Portable, description
 from segmenter_pl.files import fresh
-from segmenter_pl.models import EncoderDecoder
+from segmenter_pl.models import EncoderDecoder, Segmenter
 
 Run = Callable[[Tensor], Tensor]  # pictures to outputs
 ONNX_INSTALL = 'ONNX needs more packages: pip install "segmenter-pl[export]"'
@@ -51,9 +51,11 @@ def export_graph(
     if target.exists():
         raise FileExistsError(f"{target} is there already: give another name, or move it away")
     portable = Portable(model, output)
-    patch = model.stride
+    patch = _cell(model)
     example = _pictures(2, 2 * patch + 1, 3 * patch + patch // 2)
-    own = tuple(patch * side for side in model.encoder.vit.patch_embed.grid_size)
+    own = (8 * patch, 8 * patch)
+    if isinstance(model, Segmenter):  # the size that its position table is stored for
+        own = tuple(patch * side for side in model.encoder.vit.patch_embed.grid_size)
     sizes = [own, (own[0] + patch // 2 + 1, own[1] - 1), (patch + 1, 4 * patch), (3 * patch - 1, 2 * patch)]
     with fresh(target) as temporary, torch.no_grad(), _without_gradients(model):
         try:
@@ -95,6 +97,11 @@ def _pictures(count: int, height: int, width: int) -> Tensor:
     return torch.from_numpy(values)
 
 
+def _cell(model: EncoderDecoder) -> int:
+    """Pixels to whose multiples the model pads pictures."""
+    return model.encoder.patch_size if isinstance(model, Segmenter) else model.encoder.width.stride
+
+
 @contextmanager
 def _without_gradients(model: EncoderDecoder) -> Iterator[None]:
     """Whoever runs the graph shall not have to switch them off."""
@@ -133,7 +140,7 @@ def _write_export(portable: Portable, example: Tensor, path: Path, said: str) ->
     program = torch.export.export(
         portable,
         (example,),
-        dynamic_shapes=_dynamic(portable.model.stride),
+        dynamic_shapes=_dynamic(_cell(portable.model)),
         prefer_deferred_runtime_asserts_over_guards=True,
     )
     with path.open("wb") as file:  # by its name, it wants to be called .pt2
@@ -164,7 +171,7 @@ def _write_onnx(portable: Portable, example: Tensor, path: Path, said: str) -> N
         (example,),
         dynamo=True,
         verbose=False,
-        dynamic_shapes=_dynamic(portable.model.stride),
+        dynamic_shapes=_dynamic(_cell(portable.model)),
         input_names=["images"],
         output_names=[portable.output],
     )

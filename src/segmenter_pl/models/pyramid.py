@@ -99,7 +99,8 @@ class PyramidEncoder(nn.Module):
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of cells of 4 by 4 pixels that cover a picture of ``height`` by ``width`` pixels."""
-        return -(-height // self.patch_size), -(-width // self.patch_size)
+        # Not -(-height // P): ONNX rounds a negative quotient towards zero.
+        return (height + self.patch_size - 1) // self.patch_size, (width + self.patch_size - 1) // self.patch_size
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Map RGB pictures (B, 3, H, W), 0…255 (uint8 or float), to maps (B, C, ~H/s, ~W/s), s = 1, 2, 4, …
@@ -111,7 +112,8 @@ class PyramidEncoder(nn.Module):
         if self.training and len(images) == 1:
             raise ValueError(ONE_PICTURE)
         x = (images.to(self.pixel_mean.dtype) - self.pixel_mean) / self.pixel_std
-        height, width = (-(-side // self.width.stride) * self.width.stride for side in x.shape[-2:])
+        stride = self.width.stride
+        height, width = ((side + stride - 1) // stride * stride for side in x.shape[-2:])
         if is_traced():
             x = take(take(x, 2, height), 3, width)
         else:

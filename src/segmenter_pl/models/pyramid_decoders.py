@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from segmenter_pl.models.pyramid import ONE_PICTURE, Pyramid, require_baselines
+from segmenter_pl.models.tracing import is_traced, take
 
 
 class PyramidDecoder(nn.Module):
@@ -28,6 +29,8 @@ class PyramidDecoder(nn.Module):
         if self.training and len(maps[-1]) == 1:
             raise ValueError(ONE_PICTURE)
         coarse = self.head(self.decoder(maps))  # of the padded picture
+        if is_traced():
+            return take(take(coarse, 2, grid[0]), 3, grid[1])
         return coarse[..., : grid[0], : grid[1]]
 
 
