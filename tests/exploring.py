@@ -13,8 +13,8 @@ import requests
 
 from segmenter_pl import Predictor, load_segmenter
 from segmenter_pl.explore.application import application
+from segmenter_pl.explore.collection import Library
 from segmenter_pl.explore.items import Film, FrameFolder, Item, Still
-from segmenter_pl.explore.library import Library
 from segmenter_pl.explore.looker import Looker
 from segmenter_pl.explore.serving import address, listening, server
 from segmenter_pl.video import VideoSink

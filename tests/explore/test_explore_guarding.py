@@ -15,7 +15,7 @@ import pytest
 import requests
 from PIL import Image
 
-from segmenter_pl.explore.library import UPLOADS
+from segmenter_pl.explore.collection import UPLOADS
 from segmenter_pl.explore.looker import Looker
 from segmenter_pl.explore.uploading import LIMIT, name_of
 from tests.exploring import get, looker, put, raw, samples, sentence, serving

@@ -8,8 +8,8 @@ from typing import Any
 import typer
 
 from segmenter_pl.commands.inputs import Job, find
+from segmenter_pl.explore.collection import Library
 from segmenter_pl.explore.items import Film, FrameFolder, Item, Still
-from segmenter_pl.explore.library import Library
 from segmenter_pl.explore.looker import Looker
 
 INSTALL = 'the page needs Starlette and Uvicorn, which are not installed: pip install "segmenter-pl[explore]"'

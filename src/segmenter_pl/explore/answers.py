@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from segmenter_pl.explore.collection import Library, UnknownError
 from segmenter_pl.explore.framed import framed
-from segmenter_pl.explore.library import Library, UnknownError
 from segmenter_pl.explore.looker import Looker, same_classes
 from segmenter_pl.explore.uploading import LIMIT, body_of, name_of
 from segmenter_pl.pictures import RGB

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from segmenter_pl.explore.answers import Answers
+from segmenter_pl.explore.collection import Library, UnknownError
 from segmenter_pl.explore.guarding import Guard
-from segmenter_pl.explore.library import Library, UnknownError
 from segmenter_pl.explore.looker import Looker
 from segmenter_pl.explore.uploading import TooMuchError
 
